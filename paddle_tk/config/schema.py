@@ -1,0 +1,234 @@
+"""Typed sections of a config. Units are in the names or in the field's description.
+
+Every field carries its range, so that all mistakes of a config are found in one pass. Fields marked
+``identity: False`` do not change what a training computes; they are left out of the config's hash, so a run can be
+resumed on a machine with other folders, workers or logging.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Auto = Literal["auto"]
+NOT_IDENTITY: dict[str, Any] = {"identity": False}
+
+
+class Section(BaseModel):
+    """A section: immutable, strictly typed, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelConfig(Section):
+    """Which network."""
+
+    name: str = Field("resnet18", description="a registered network (paddle-tk doctor --models lists them)")
+    num_classes: int | Auto = Field("auto", description="auto: the dataset's class count")
+    stem: Literal["auto", "imagenet", "small"] = Field(
+        "auto",
+        description="small: stride 1 and no max-pool, for images below 96 px; auto decides by image size",
+    )
+    weights: str | None = Field(
+        None, description="weights to start from: .safetensors or .pdparams, or a run folder"
+    )
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="before the classifier; null: the network's own"
+    )
+
+    @field_validator("num_classes")
+    @classmethod
+    def _at_least_two(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 2:
+            raise ValueError("must be auto or >= 2")
+        return value
+
+
+class DataConfig(Section):
+    """Which images, how they are split, transformed and loaded."""
+
+    name: str = Field("digits", description="a registered dataset")
+    root: str | None = Field(
+        None,
+        description="folder or archive; null: $PADDLE_TK_HOME/datasets/<name>",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    image_size: int | list[int] = Field(32, description="network input side in pixels, or [height, width]")
+    batch_size: int = Field(32, ge=1, le=65536, description="images per step and process")
+    num_workers: int | Auto = Field(
+        "auto", description="loader processes; auto: by cores and dataset", json_schema_extra=NOT_IDENTITY
+    )
+    prefetch_factor: int | Auto = Field(
+        "auto", description="batches each worker prepares ahead", json_schema_extra=NOT_IDENTITY
+    )
+    val_fraction: float = Field(
+        0.1, gt=0, lt=1, description="of the training images, where no val split is published"
+    )
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="of all images, where no test split is published"
+    )
+    split_seed: int = Field(
+        0, ge=0, description="seed of the stratified splits, apart from the training seed"
+    )
+    max_samples: int | None = Field(None, ge=2, description="stratified subset of the training images")
+    resize: Literal["stretch", "center_crop"] = Field("stretch", description="evaluation preprocessing")
+    mean: list[float] = Field([0.485, 0.456, 0.406], min_length=3, max_length=3, description="RGB, in 0..1")
+    std: list[float] = Field([0.229, 0.224, 0.225], min_length=3, max_length=3, description="RGB, in 0..1")
+    flip: float = Field(0.0, ge=0, le=1, description="probability of a horizontal flip")
+    crop_padding: int = Field(0, ge=0, le=512, description="pixels padded before a random crop; 0: none")
+    random_resized_crop: list[float] | None = Field(
+        None, min_length=2, max_length=2, description="[min, max] share of the area kept; null: none"
+    )
+    color_jitter: float = Field(
+        0.0, ge=0, le=1, description="brightness, contrast and saturation, +- this share"
+    )
+    rotation_degrees: float = Field(0.0, ge=0, le=180, description="random rotation, +- degrees")
+    skip_unreadable: bool = Field(False, description="go on without images that cannot be decoded")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        if isinstance(self.image_size, int):
+            return self.image_size, self.image_size
+        return self.image_size[0], self.image_size[1]
+
+    @field_validator("image_size")
+    @classmethod
+    def _sizes(cls, value: int | list[int]) -> int | list[int]:
+        sides = [value] if isinstance(value, int) else value
+        if len(sides) not in (1, 2) or min(sides) < 8 or max(sides) > 4096:
+            raise ValueError("must be one side or [height, width], each from 8 to 4096 pixels")
+        return value
+
+    @field_validator("num_workers", "prefetch_factor")
+    @classmethod
+    def _not_negative(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and not 0 <= value <= 256:
+            raise ValueError("must be auto or from 0 to 256")
+        return value
+
+    @field_validator("std")
+    @classmethod
+    def _positive(cls, value: list[float]) -> list[float]:
+        if min(value) <= 0:
+            raise ValueError("every value must be above 0")
+        return value
+
+    @field_validator("random_resized_crop")
+    @classmethod
+    def _area(cls, value: list[float] | None) -> list[float] | None:
+        if value is not None and not 0 < value[0] <= value[1] <= 1:
+            raise ValueError("must be [min, max] with 0 < min <= max <= 1")
+        return value
+
+
+class TrainerConfig(Section):
+    """How it is trained."""
+
+    max_epochs: int = Field(10, ge=1, le=100000)
+    limit_train_batches: int | None = Field(None, ge=1, description="batches per epoch; null: all")
+    limit_val_batches: int | None = Field(None, ge=1, description="batches per evaluation; null: all")
+    fast_dev_run: bool = Field(False, description="two batches of everything, one epoch: does it run at all?")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd: with momentum")
+    learning_rate: float = Field(0.05, gt=0, le=100, description="peak, after the warm-up")
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
+    nesterov: bool = Field(False, description="sgd only")
+    beta1: float = Field(0.9, ge=0, lt=1, description="adamw only")
+    beta2: float = Field(0.999, ge=0, lt=1, description="adamw only")
+    weight_decay: float = Field(5e-4, ge=0, le=1, description="not applied to biases and norms")
+    schedule: Literal["constant", "cosine", "step", "one_cycle"] = Field("cosine")
+    warmup_epochs: float = Field(0.0, ge=0, description="linear warm-up from 1 % of the rate")
+    step_epochs: list[float] = Field([], description="step schedule: epochs at which the rate drops")
+    step_gamma: float = Field(0.1, gt=0, le=1, description="step schedule: factor of each drop")
+    min_lr_ratio: float = Field(0.0, ge=0, le=1, description="last / peak rate, cosine and one_cycle")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    mixup_alpha: float = Field(0.0, ge=0, le=10, description="Beta(alpha, alpha); 0: no mixup")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="0: no averaged weights")
+    precision: str = Field("fp32", description="fp32, bf16 or fp16 (32 and 16 are accepted)")
+    amp_level: Literal["O1", "O2"] = Field("O1", description="with bf16 or fp16")
+    accumulate_grad_batches: int = Field(1, ge=1, le=4096)
+    gradient_clip_val: float | None = Field(None, gt=0, description="global norm; null: none")
+    early_stopping_patience: int | None = Field(
+        None, ge=1, description="epochs without improvement; null: none"
+    )
+    early_stopping_min_delta: float = Field(0.0, ge=0)
+    accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", json_schema_extra=NOT_IDENTITY)
+    devices: int | str = Field(
+        "auto",
+        description="process count, 'auto', or a device such as 'gpu:0'",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    cpu_threads: int | Auto = Field(
+        "auto", description="auto: all cores, unless OMP_NUM_THREADS is set", json_schema_extra=NOT_IDENTITY
+    )
+    save_every_n_steps: int | None = Field(
+        None, ge=1, description="besides every epoch", json_schema_extra=NOT_IDENTITY
+    )
+    keep_last: int = Field(2, ge=1, description="newest checkpoints kept", json_schema_extra=NOT_IDENTITY)
+    keep_top_k: int = Field(
+        1, ge=1, description="best checkpoints kept, by validation metric", json_schema_extra=NOT_IDENTITY
+    )
+    log_every_n_steps: int = Field(10, ge=1, json_schema_extra=NOT_IDENTITY)
+    loggers: list[Literal["visualdl", "tensorboard", "wandb"]] = Field(
+        ["visualdl"], json_schema_extra=NOT_IDENTITY
+    )
+    max_retries: int = Field(
+        3,
+        ge=0,
+        le=100,
+        description="restarts of a crashed run, from its last checkpoint",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    retry_delay: float = Field(
+        5.0,
+        ge=0,
+        le=86400,
+        description="seconds before a restart, doubled each time",
+        json_schema_extra=NOT_IDENTITY,
+    )
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _precision(cls, value: object) -> str:
+        known = {"32": "fp32", "fp32": "fp32", "16": "fp16", "fp16": "fp16", "bf16": "bf16"}
+        name = str(value).lower()
+        if name not in known:
+            raise ValueError("must be fp32, bf16 or fp16 (32 and 16 are accepted)")
+        return known[name]
+
+    @field_validator("cpu_threads")
+    @classmethod
+    def _threads(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and not 1 <= value <= 1024:
+            raise ValueError("must be auto or from 1 to 1024")
+        return value
+
+    @field_validator("devices")
+    @classmethod
+    def _devices(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("must be auto, a device such as gpu:0, or >= 1")
+        if (
+            isinstance(value, str)
+            and value not in ("auto", "cpu")
+            and not value.removeprefix("gpu:").isdigit()
+        ):
+            raise ValueError("must be auto, cpu, a device such as gpu:0, or a process count")
+        return value
+
+    @model_validator(mode="after")
+    def _steps_named(self) -> TrainerConfig:
+        if self.schedule == "step" and not self.step_epochs:
+            raise ValueError("schedule: step needs step_epochs, for instance [30, 60, 90]")
+        return self
+
+
+class Config(Section):
+    """A whole config: what ``config.yaml`` in a run folder holds."""
+
+    task: Literal["classification"] = "classification"
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    trainer: TrainerConfig = TrainerConfig()

@@ -1,0 +1,1 @@
+"""Datasets: reading, splitting, transforming and loading images. Only ``loader`` imports a framework."""

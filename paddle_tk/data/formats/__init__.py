@@ -1,0 +1,1 @@
+"""One module per dataset layout; each has one function that returns a ``DatasetBundle``."""

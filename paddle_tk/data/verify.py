@@ -1,0 +1,120 @@
+"""Finds image files that cannot be decoded, in parallel, and remembers the verdict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from paddle_tk.data.bundle import decode_image
+from paddle_tk.data.home import cache_folder
+from paddle_tk.errors import BadInput
+from paddle_tk.files import sha256_bytes, write_bytes_atomic
+
+_MAX_THREADS = 16
+
+
+class FileStat(NamedTuple):
+    """A file as it was listed: path, size in bytes, modification time in nanoseconds."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+def unreadable_files(root: Path, groups: Mapping[str, Sequence[FileStat]]) -> list[str]:
+    """Decodes every file that has changed since it was last seen.
+
+    The cache holds per group one digest over (path, size, modification time) and the names of the files that failed,
+    so it stays small; one changed file makes its group, not the whole dataset, be decoded again.
+
+    Args:
+        root: The dataset's folder: which cache to use.
+        groups: Files by group, usually one group per class folder.
+
+    Returns:
+        Paths that cannot be decoded, sorted.
+    """
+    cache_path = cache_folder() / f"images-{sha256_bytes(os.fsencode(root.resolve()))[:16]}.json"
+    known = _read_cache(cache_path)
+    fresh = {name: _digest(files) for name, files in groups.items()}
+    stale = [name for name, digest in fresh.items() if known.get(name, {}).get("digest") != digest]
+    failed = set(_failures([file.path for name in stale for file in groups[name]]))
+    cache: dict[str, Any] = {}
+    for name, files in groups.items():
+        bad = (
+            [os.path.basename(f.path) for f in files if f.path in failed]
+            if name in stale
+            else known[name]["bad"]
+        )
+        cache[name] = {"digest": fresh[name], "bad": bad}
+    if stale or set(known) != set(cache):
+        _write_cache(cache_path, cache)
+    return sorted(f.path for name, files in groups.items() for f in files if _is_bad(f, cache[name]["bad"]))
+
+
+def _is_bad(file: FileStat, bad: Sequence[str]) -> bool:
+    return bool(bad) and os.path.basename(file.path) in bad
+
+
+def _digest(files: Iterable[FileStat]) -> str:
+    # Another decoder may judge differently, so its version is part of what was seen.
+    digest = hashlib.sha256(cv2.__version__.encode())
+    for file in files:
+        digest.update(os.fsencode(os.path.basename(file.path)) + f"\0{file.size}\0{file.mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _failures(paths: Sequence[str]) -> list[str]:
+    if not paths:
+        return []
+    # Decoding leaves Python's lock, so threads are enough.
+    with _quiet_decoder(), ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+        return [path for path, good in zip(paths, pool.map(_is_readable, paths), strict=True) if not good]
+
+
+def _is_readable(path: str) -> bool:
+    try:
+        return decode_image(np.fromfile(path, np.uint8)) is not None
+    except OSError:
+        return False
+
+
+@contextmanager
+def _quiet_decoder() -> Iterator[None]:
+    """Silences what the C decoders print about damaged files, which our one message names already."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def _read_cache(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_bytes())
+        return {
+            str(k): {"digest": str(v["digest"]), "bad": [str(n) for n in v["bad"]]} for k, v in raw.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _write_cache(path: Path, cache: Mapping[str, Any]) -> None:
+    try:
+        write_bytes_atomic(path, json.dumps(cache).encode())
+    except (OSError, BadInput):
+        return  # a home that cannot be written costs time at the next run, nothing else

@@ -1,0 +1,36 @@
+"""Loads Paddle once, the right way: threads first, without its start-up chatter."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+import warnings
+from typing import Literal
+
+from paddle_tk.environment.threads import configure_threads
+
+
+def start_paddle(cpu_threads: int | Literal["auto"] = "auto") -> int:
+    """Sets CPU threads and imports Paddle; every command calls this before anything that imports Paddle.
+
+    Paddle warns at import about more than one OpenMP thread (which is what makes it fast on a CPU) and about a missing
+    ccache (used to compile extensions, which this project never does); both are kept from the user.
+
+    Returns:
+        The number of CPU threads.
+    """
+    threads = configure_threads(cpu_threads)
+    if "paddle" in sys.modules:
+        return threads
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import paddle  # noqa: F401
+    except BaseException:
+        sys.stderr.write(said.getvalue())
+        raise
+    logging.getLogger("paddle_tk").debug("paddle said at import: %s", said.getvalue())
+    return threads

@@ -1,0 +1,1 @@
+"""Networks, their weights and their loss. Importing this package or ``classifiers`` loads no framework."""

@@ -1,0 +1,56 @@
+"""The classification loss: cross-entropy with label smoothing, soft labels and auxiliary heads."""
+
+from __future__ import annotations
+
+import paddle
+from paddle import nn
+from paddle.nn import functional
+
+AUXILIARY_WEIGHT = 0.3  # Szegedy et al., arXiv 1409.4842, section 5
+
+
+class ClassificationLoss(nn.Layer):
+    """Mean cross-entropy over a batch, computed in float32 whatever the network's precision.
+
+    With smoothing e and C classes the target t becomes (1 - e) t + e / C (arXiv 1512.00567, section 7); soft
+    labels are smoothed in the same way.
+
+    Args:
+        label_smoothing: e, 0 <= e < 1.
+
+    Raises:
+        ValueError: ``label_smoothing`` is out of range.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        if not 0.0 <= label_smoothing < 1.0:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def forward(self, *outputs_and_label: paddle.Tensor) -> paddle.Tensor:
+        """Called as ``loss(*outputs, label)``.
+
+        Args:
+            outputs_and_label: Logits (B, C); then those of any auxiliary heads, weighted 0.3 each; last the
+                label, int64 (B,) or (B, 1), or float (B, C) whose rows sum to 1.
+
+        Returns:
+            A float32 scalar.
+        """
+        *outputs, label = outputs_and_label
+        main, *auxiliary = [self._cross_entropy(logits, label) for logits in outputs]
+        for loss in auxiliary:
+            main = main + AUXILIARY_WEIGHT * loss
+        return main
+
+    def _cross_entropy(self, logits: paddle.Tensor, label: paddle.Tensor) -> paddle.Tensor:
+        log_probabilities = functional.log_softmax(logits.astype("float32"), axis=-1)
+        if label.is_floating_point():
+            fitted = -(label.astype("float32") * log_probabilities).sum(axis=-1)
+        else:
+            fitted = functional.nll_loss(log_probabilities, label.reshape([-1]), reduction="none")
+        if self.label_smoothing == 0.0:
+            return fitted.mean()
+        uniform = -log_probabilities.mean(axis=-1)
+        return ((1.0 - self.label_smoothing) * fitted + self.label_smoothing * uniform).mean()

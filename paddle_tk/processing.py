@@ -1,0 +1,146 @@
+"""Pre- and post-processing: NumPy and cv2 only, one file for training, prediction and the edge runner.
+
+It imports nothing of this package and keeps to Python 3.6 syntax (annotations that 3.6 cannot evaluate are quoted), so
+that it can be copied beside a model onto an old device. All images are uint8 RGB, height x width x 3.
+"""
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+MAX_LEVEL = 255
+
+
+def resize_image(
+    image: "np.ndarray",
+    size: "tuple[int, int] | list[int]",
+    mode: str = "stretch",
+    crop_ratio: float = 0.875,
+    pad_value: int = 114,
+) -> "np.ndarray":
+    """Brings an image to the network's input size.
+
+    Args:
+        image: uint8 RGB, (H, W, 3).
+        size: (height, width) in pixels.
+        mode: "stretch" (aspect ratio ignored), "center_crop" (scaled until it covers ``size / crop_ratio``, then the
+            middle is cut out) or "letterbox" (scaled until it fits, centred on a grey ground).
+        crop_ratio: Only for "center_crop", 0 < crop_ratio <= 1.
+        pad_value: Only for "letterbox", grey level 0..255.
+
+    Returns:
+        uint8 RGB, (size[0], size[1], 3); the image itself where nothing has to be done.
+
+    Raises:
+        ValueError: The image has another type or shape, or the mode is unknown.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"expected a uint8 image of shape (H, W, 3), got {image.dtype} {image.shape}")
+    height, width = int(size[0]), int(size[1])
+    if mode == "stretch":
+        return _scale(image, height, width)
+    if mode == "center_crop":
+        return _center_crop(image, height, width, crop_ratio)
+    if mode == "letterbox":
+        return _letterbox(image, height, width, pad_value)
+    raise ValueError(f"unknown resize mode {mode!r}: stretch, center_crop or letterbox")
+
+
+def _scale(image: "np.ndarray", height: int, width: int) -> "np.ndarray":
+    if image.shape[:2] == (height, width):
+        return image
+    # Averaging areas keeps a reduced image free of aliasing; it is defined only where neither side grows.
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _center_crop(image: "np.ndarray", height: int, width: int, crop_ratio: float) -> "np.ndarray":
+    if not 0 < crop_ratio <= 1:
+        raise ValueError(f"crop_ratio must be above 0 and at most 1, got {crop_ratio}")
+    source_height, source_width = image.shape[:2]
+    factor = max(height / crop_ratio / source_height, width / crop_ratio / source_width)
+    scaled_height = max(height, int(round(source_height * factor)))
+    scaled_width = max(width, int(round(source_width * factor)))
+    scaled = _scale(image, scaled_height, scaled_width)
+    top, left = (scaled_height - height) // 2, (scaled_width - width) // 2
+    return scaled[top : top + height, left : left + width]
+
+
+def _letterbox(image: "np.ndarray", height: int, width: int, pad_value: int) -> "np.ndarray":
+    source_height, source_width = image.shape[:2]
+    factor = min(height / source_height, width / source_width)
+    scaled_height = min(height, max(1, int(round(source_height * factor))))
+    scaled_width = min(width, max(1, int(round(source_width * factor))))
+    out = np.full((height, width, 3), pad_value, np.uint8)
+    top, left = (height - scaled_height) // 2, (width - scaled_width) // 2
+    out[top : top + scaled_height, left : left + scaled_width] = _scale(image, scaled_height, scaled_width)
+    return out
+
+
+@lru_cache(maxsize=16)
+def _channel_tables(mean: "tuple[float, ...]", std: "tuple[float, ...]") -> "tuple[np.ndarray, ...]":
+    """Returns per channel the normalised float32 value of each of the 256 grey levels."""
+    levels = np.arange(MAX_LEVEL + 1, dtype=np.float64) / MAX_LEVEL
+    return tuple(((levels - m) / s).astype(np.float32)[np.newaxis] for m, s in zip(mean, std))
+
+
+def normalize(image: "np.ndarray", mean: "tuple[float, ...]", std: "tuple[float, ...]") -> "np.ndarray":
+    """Returns ``(image / 255 - mean) / std`` as a contiguous float32 array with the channels first.
+
+    Every value is looked up in a table that was computed in float64 and rounded once, which is quicker than arithmetic
+    on the pixels and gives the same bits on every machine.
+
+    Args:
+        image: uint8 RGB, (H, W, 3).
+        mean: Per channel, in units of 0..1.
+        std: Per channel, in units of 0..1, above 0.
+
+    Returns:
+        float32, (3, H, W).
+    """
+    out = np.empty((3, image.shape[0], image.shape[1]), np.float32)
+    for channel, (plane, table) in enumerate(zip(cv2.split(image), _channel_tables(tuple(mean), tuple(std)))):
+        cv2.LUT(plane, table, dst=out[channel])
+    return out
+
+
+def preprocess(image: "np.ndarray", preprocessing: "dict[str, object]") -> "np.ndarray":
+    """Turns a decoded image into a network input.
+
+    Args:
+        image: uint8 RGB, (H, W, 3).
+        preprocessing: What a manifest holds under "preprocessing": size, resize, mean, std, crop_ratio, pad_value.
+
+    Returns:
+        float32, (3, size[0], size[1]), contiguous.
+
+    Raises:
+        ValueError: The image has another type or shape, or the resize mode is unknown.
+    """
+    p = preprocessing  # type: dict
+    resized = resize_image(image, p["size"], p["resize"], p["crop_ratio"], p["pad_value"])
+    return normalize(resized, p["mean"], p["std"])
+
+
+def softmax(logits: "np.ndarray") -> "np.ndarray":
+    """Returns probabilities along the last axis, which sum to 1; the largest logit is subtracted against overflow."""
+    shifted = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
+    return shifted / np.sum(shifted, axis=-1, keepdims=True)
+
+
+def top_k(probabilities: "np.ndarray", k: int) -> "tuple[np.ndarray, np.ndarray]":
+    """Finds the ``k`` largest values along the last axis.
+
+    Args:
+        probabilities: (..., C), any scores.
+        k: At least 1; more than C gives all C.
+
+    Returns:
+        Class indices int64 and their values, both (..., min(k, C)), largest first; of equal values the lower index
+        comes first.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    order = np.argsort(-probabilities, axis=-1, kind="stable")[..., :k]
+    return order.astype(np.int64), np.take_along_axis(probabilities, order, axis=-1)

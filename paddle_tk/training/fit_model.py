@@ -1,0 +1,239 @@
+"""``paddle.Model`` whose ``fit`` can start in the middle of an epoch and repeats, bit for bit, what it would have done.
+
+What hapi lacks on Paddle 3.3: a start epoch and step, averaged gradient accumulation, autocast in evaluation, a loss
+averaged over the epoch, a scaler that survives a reload, and a return value. The epoch loop itself stays hapi's
+``_run_one_epoch``; the public hooks ``train_batch`` and ``eval_batch`` do the rest.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle.hapi.callbacks import LRScheduler, config_callbacks
+
+from paddle_tk.errors import CheckFailed
+from paddle_tk.training.ema import Ema
+from paddle_tk.training.precision import Precision
+from paddle_tk.training.progress import Progress
+from paddle_tk.training.tensors import to_array
+
+Mix = Callable[[paddle.Tensor, paddle.Tensor, int, int], tuple[paddle.Tensor, paddle.Tensor]]
+
+
+class FitModel(paddle.Model):
+    """The one subclass of ``paddle.Model``.
+
+    Args:
+        network: Takes images (B, 3, H, W), returns logits (B, C), or a list whose first item they are.
+        precision: Autocast and loss scaling.
+        ema: Averaged weights, used in evaluation; None: none.
+        mix: Mixes a batch: (images, labels, epoch, step) -> (images, soft labels); None: nothing is mixed.
+        main_metric: The validation figure that tells the best epoch.
+        higher_is_better: Its direction.
+    """
+
+    def __init__(
+        self,
+        network: paddle.nn.Layer,
+        *,
+        precision: Precision,
+        ema: Ema | None = None,
+        mix: Mix | None = None,
+        main_metric: str = "val_top1",
+        higher_is_better: bool = True,
+    ) -> None:
+        inputs = paddle.static.InputSpec([None, 3, None, None], "float32", "image")
+        super().__init__(network, inputs, paddle.static.InputSpec([None], "int64", "label"))
+        self.precision, self.ema, self.mix = precision, ema, mix
+        self.main_metric, self.higher_is_better = main_metric, higher_is_better
+        self.progress = Progress()
+        self.history: list[dict[str, Any]] = []
+        self.stop_signal: int | None = None
+        self.stop_now = False
+        self.eval_predictions: list[np.ndarray] = []
+        self.eval_labels: list[np.ndarray] = []
+        self._eval_loss, self._eval_samples = 0.0, 0
+        self._train_data: Any = None
+        self._clock = time.perf_counter()
+
+    def fit(
+        self,
+        train_data: Any = None,
+        eval_data: Any = None,
+        *,
+        epochs: int = 1,
+        callbacks: Sequence[paddle.callbacks.Callback] = (),
+        accumulate_grad_batches: int = 1,
+    ) -> list[dict[str, Any]]:
+        """Trains from where ``progress`` stands up to ``epochs`` finished epochs.
+
+        ``on_epoch_end`` comes after the evaluation, with its figures under "val_..." in the logs; all else is in hapi's
+        order. ``progress.finished`` ends the run after the epoch; ``stop_now`` ends it before the next batch, which a
+        callback that saved the state sets once ``stop_signal`` is there.
+
+        Args:
+            train_data: A ``TrainLoader``.
+            eval_data: An ``EvalLoader``; evaluated after each epoch.
+            epochs: Total number of epochs, earlier attempts included.
+            callbacks: Paddle callbacks; no progress bar, checkpoint writer or scheduler is added to them.
+            accumulate_grad_batches: Batches whose gradients are averaged, by images, for one update.
+
+        Returns:
+            One entry per epoch: "epoch" (from 1), "train_loss", "val_loss", the metrics, "images_per_second" and so on.
+        """
+        self._train_data, self._accumulate = train_data, accumulate_grad_batches
+        train_data.stop_when = lambda: self.stop_now
+        self.num_iters = None
+        # hapi adds a scheduler that steps with every batch; the rate moves with updates, in train_batch.
+        idle = LRScheduler(by_step=False, by_epoch=False)
+        hooks = config_callbacks(
+            [*callbacks, idle], model=self, epochs=epochs, verbose=0,
+            steps=train_data.batches_per_epoch, metrics=self._metrics_name(),
+        )  # fmt: skip
+        hooks.on_begin("train")
+        while self.progress.epoch < epochs and not self.progress.finished and self.stop_signal is None:
+            self._fit_epoch(train_data, eval_data, hooks)
+        hooks.on_end("train", self.history[-1] if self.history else {})
+        return self.history
+
+    def _fit_epoch(self, train_data: Any, eval_data: Any, hooks: Any) -> None:
+        epoch = self.progress.epoch
+        train_data.start(epoch, self.progress.step)
+        hooks.on_epoch_begin(epoch)
+        self._clock = time.perf_counter()
+        self._run_one_epoch(train_data, hooks, "train", {})
+        if self.progress.step < train_data.batches_per_epoch:
+            return
+        logs = self._epoch_entry(epoch)
+        logs.update(self.run_evaluation(eval_data, hooks))
+        if self.stop_signal is not None:
+            return  # the evaluation may be cut short: it is run again after the resume
+        self.progress.next_epoch(logs[self.main_metric], self.higher_is_better)
+        self.history.append(logs)
+        hooks.on_epoch_end(epoch, logs)
+
+    def _epoch_entry(self, epoch: int) -> dict[str, Any]:
+        progress = self.progress
+        return {
+            "epoch": epoch + 1,
+            "step": progress.updates,
+            "train_loss": progress.mean_loss,
+            **{f"train_{name}": value for name, value in progress.train_metrics.items()},
+            "learning_rate": float(self._optimizer.get_lr()),
+            "seconds": progress.epoch_seconds,
+            "images_per_second": progress.samples / max(progress.epoch_seconds, 1e-9),
+        }
+
+    def run_evaluation(self, eval_data: Any, hooks: Any = None) -> dict[str, Any]:
+        """Evaluates with averaged weights where there are any, in autocast where training uses it.
+
+        Returns:
+            "val_loss" and "val_<metric>" over all images, with "val_n", the image count.
+        """
+        eval_data.stop_when = lambda: self.stop_signal is not None
+        self.eval_predictions, self.eval_labels = [], []
+        self._eval_loss, self._eval_samples = 0.0, 0
+        hooks = hooks or config_callbacks([LRScheduler(by_step=False, by_epoch=False)], model=self, verbose=0)
+        hooks.on_begin("eval", {"steps": len(eval_data), "metrics": self._metrics_name()})
+        with self.ema.applied() if self.ema is not None else nullcontext():
+            logs = self._run_one_epoch(eval_data, hooks, "eval", {})
+        values = {f"val_{k}": float(logs[k]) for k in self._metrics_name()[1:] if k in logs}
+        values = {
+            "val_loss": self._eval_loss / max(1, self._eval_samples),
+            **values,
+            "val_n": self._eval_samples,
+        }
+        hooks.on_end("eval", values)
+        return values
+
+    def train_batch(
+        self, inputs: Any, labels: Any = None, update: bool = True
+    ) -> tuple[list[np.ndarray], list[Any]]:
+        """One batch: forward, backward, and with ``update`` the optimizer, the schedule and the average.
+
+        Raises:
+            CheckFailed: The loss is no longer finite.
+        """
+        progress = self.progress
+        images, target = inputs[0], labels[0]
+        self.network.train()
+        self.mode = "train"
+        mixed = (
+            (images, target) if self.mix is None else self.mix(images, target, progress.epoch, progress.step)
+        )
+        with self.precision.autocast():
+            outputs = _as_list(self.network(mixed[0]))
+            loss = self._loss(*outputs, mixed[1])
+        share = self._window_share(int(target.shape[0]))
+        self.precision.backward(loss * share if share != 1.0 else loss)
+        if update:
+            self._update()
+        value = float(loss)
+        if not math.isfinite(value):
+            raise _diverged(value, progress)
+        self._measure(outputs[0], target)
+        progress.train_metrics = dict(zip(self._metrics_name()[1:], self._metric_values(), strict=True))
+        progress.add_batch(value, int(target.shape[0]))
+        now = time.perf_counter()
+        progress.add_seconds(now - self._clock)
+        self._clock = now
+        return [np.float32(value)], []
+
+    def _measure(self, logits: paddle.Tensor, target: paddle.Tensor) -> None:
+        arrays = to_array(logits), to_array(target)
+        for metric in self._metrics:
+            metric.update(*arrays)
+
+    def _metric_values(self) -> list[float]:
+        return [float(v) for metric in self._metrics for v in metric.accumulate()]
+
+    def _window_share(self, samples: int) -> float:
+        """Weight of a batch in its accumulation window, so that the window's gradient is the mean over its images."""
+        if self._accumulate == 1:
+            return 1.0
+        step, data = self.progress.step, self._train_data
+        first = step - step % self._accumulate
+        last = min(first + self._accumulate, data.batches_per_epoch)
+        return samples / sum(data.batch_samples(i) for i in range(first, last))
+
+    def _update(self) -> None:
+        self.precision.step(self._optimizer)
+        self._optimizer.clear_grad(set_to_zero=False)
+        self.progress.updates += 1
+        self._optimizer._learning_rate.step(self.progress.updates)
+        if self.ema is not None:
+            self.ema.update(self.progress.updates)
+
+    @paddle.no_grad()
+    def eval_batch(self, inputs: Any, labels: Any = None) -> tuple[list[np.ndarray], list[Any]]:
+        """One evaluation batch, in the arithmetic of the training."""
+        self.network.eval()
+        self.mode = "eval"
+        target = labels[0]
+        with self.precision.autocast():
+            outputs = _as_list(self.network(inputs[0]))
+            loss = float(self._loss(*outputs, target))
+        samples = int(target.shape[0])
+        self._eval_loss += loss * samples
+        self._eval_samples += samples
+        self._measure(outputs[0], target)
+        self.eval_predictions.append(to_array(outputs[0]).argmax(axis=1))
+        self.eval_labels.append(to_array(target))
+        return [np.float32(loss)], []
+
+
+def _as_list(outputs: Any) -> list[paddle.Tensor]:
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+
+
+def _diverged(value: float, progress: Progress) -> CheckFailed:
+    return CheckFailed(
+        f"training diverged: the loss is {value} in epoch {progress.epoch + 1}, batch {progress.step + 1}",
+        "lower trainer.learning_rate, add trainer.warmup_epochs or trainer.gradient_clip_val, or use fp32",
+    )

@@ -1,0 +1,62 @@
+"""The whole state of a training as tensors and JSON, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from paddle_tk.training import rng
+from paddle_tk.training.checkpoint import Checkpoint
+from paddle_tk.training.fit_model import FitModel
+from paddle_tk.training.tensors import (
+    load_network_state,
+    load_optimizer_state,
+    network_state,
+    optimizer_state,
+)
+
+
+def capture_state(
+    model: FitModel, callbacks: Sequence[Any]
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    """Returns (tensors by part, JSON-able rest) of a prepared model between two updates."""
+    tensors = {
+        "model": network_state(model.network),
+        "optimizer": optimizer_state(model._optimizer, model.network),
+    }
+    if model.ema is not None:
+        tensors["ema"] = model.ema.arrays()
+    state = {
+        "progress": model.progress.to_dict(),
+        "schedule": {"updates": model.progress.updates, "learning_rate": float(model._optimizer.get_lr())},
+        "scaler": model.precision.state(),
+        "metrics": [metric.state() for metric in model._metrics],
+        "callbacks": {type(c).__name__: c.state() for c in callbacks if hasattr(c, "state")},
+        "rng": rng.capture(),
+    }
+    return tensors, state
+
+
+def restore_state(model: FitModel, callbacks: Sequence[Any], checkpoint: Checkpoint) -> None:
+    """Puts a prepared model and its callbacks where the checkpoint was taken."""
+    tensors, state = checkpoint.tensors, checkpoint.state
+    load_network_state(model.network, tensors["model"])
+    load_optimizer_state(model._optimizer, model.network, tensors["optimizer"])
+    if model.ema is not None:
+        model.ema.load(tensors["ema"])
+    model.progress.load(state["progress"])
+    model._optimizer._learning_rate.step(state["schedule"]["updates"])
+    model.precision.load(state["scaler"])
+    for metric, saved in zip(model._metrics, state["metrics"], strict=True):
+        metric.load(saved)
+    for callback in callbacks:
+        if hasattr(callback, "load") and type(callback).__name__ in state["callbacks"]:
+            callback.load(state["callbacks"][type(callback).__name__])
+    rng.restore(state["rng"])
+
+
+def weights_for_use(tensors: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Returns the weights to evaluate and ship: the averaged ones where there are any."""
+    return {**tensors["model"], **tensors.get("ema", {})}

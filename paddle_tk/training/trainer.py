@@ -1,0 +1,208 @@
+"""prepare / fit -> TrainResult: resumes, trains, saves, evaluates the best weights on held-out images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from paddle_tk.console import Output
+from paddle_tk.errors import ArtifactError
+from paddle_tk.files import atomic_folder, remove_leftovers, require_free_space, sha256_file, write_json
+from paddle_tk.manifest import write_manifest
+from paddle_tk.models.weights import write_safetensors
+from paddle_tk.training.callbacks.checkpointing import Checkpointing
+from paddle_tk.training.callbacks.history import truncate_history
+from paddle_tk.training.checkpoint import CheckpointStore
+from paddle_tk.training.fit_model import FitModel
+from paddle_tk.training.run_folder import CHECKPOINTS, HISTORY, MODEL, RESULT
+from paddle_tk.training.state import capture_state, restore_state, weights_for_use
+from paddle_tk.training.stop import stop_on_signal
+from paddle_tk.training.tensors import load_network_state
+from paddle_tk.types import ModelArtifact, TrainResult
+
+WEIGHTS = "model.safetensors"
+_EXTRA_TENSORS = {"Momentum": 1, "AdamW": 2}  # accumulators of a parameter's size
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """Flat settings of a ``Trainer``.
+
+    Attributes:
+        folder: The run folder.
+        epochs: Total epochs.
+        accumulate: Batches an update.
+        save_every: Updates between checkpoints within an epoch; None: epochs only.
+        keep_last: Newest checkpoints kept.
+        keep_top_k: Best checkpoints kept.
+        seed: The training's seed.
+        model_name: For the result.
+        dataset_name: For the result.
+        config_sha256: For the result.
+    """
+
+    folder: Path
+    epochs: int
+    accumulate: int
+    save_every: int | None
+    keep_last: int
+    keep_top_k: int
+    seed: int
+    model_name: str
+    dataset_name: str
+    config_sha256: str
+
+
+@dataclass
+class Trainer:
+    """One training run in one folder.
+
+    Attributes:
+        settings: Flat settings.
+        model: The prepared model.
+        train_data: Training batches.
+        val_data: Validation batches, evaluated after each epoch.
+        test_data: Held-out batches, evaluated once with the best weights.
+        make_callbacks: Called with the records of earlier attempts, returns the callbacks besides the checkpointing.
+        artifact: The manifest to ship, without hashes and metrics.
+        output: Where to print.
+    """
+
+    settings: TrainerSettings
+    model: FitModel
+    train_data: Any
+    val_data: Any
+    test_data: Any
+    make_callbacks: Callable[[list[dict[str, Any]]], Sequence[paddle.callbacks.Callback]]
+    artifact: ModelArtifact
+    output: Output
+    _callbacks: list[Any] = field(default_factory=list)
+    _began: float = field(default_factory=time.perf_counter)
+    _earlier_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.store = CheckpointStore(
+            settings.folder / CHECKPOINTS,
+            keep_last=settings.keep_last,
+            keep_top_k=settings.keep_top_k,
+            higher_is_better=self.model.higher_is_better,
+            warn=self.output.warn,
+        )
+
+    def run(self) -> TrainResult | None:
+        """Trains to the end, from the newest good checkpoint where there is one.
+
+        Returns:
+            The result, also written to result.json; None when a signal stopped the run after it was saved.
+
+        Raises:
+            BadInput: No disk space for the checkpoints.
+            CheckFailed: The loss is no longer finite.
+        """
+        self._prepare_folder()
+        self._resume()
+        with stop_on_signal(self._ask_to_stop):
+            self.model.fit(
+                self.train_data,
+                self.val_data,
+                epochs=self.settings.epochs,
+                callbacks=[*self._callbacks, Checkpointing(self._save, self.settings.save_every)],
+                accumulate_grad_batches=self.settings.accumulate,
+            )
+        if self.model.stop_signal is not None:
+            return None
+        return self._finish()
+
+    def _ask_to_stop(self, number: int) -> None:
+        self.model.stop_signal = number
+        self.output.errors.print("stopping: saving after the running update; once more ends it at once")
+
+    def _prepare_folder(self) -> None:
+        settings = self.settings
+        remove_leftovers(settings.folder)
+        copies = (
+            1 + _EXTRA_TENSORS.get(type(self.model._optimizer).__name__, 1) + (self.model.ema is not None)
+        )
+        weights = sum(int(np.prod(t.shape)) * 4 for t in self.model.network.state_dict().values())
+        kept = settings.keep_last + settings.keep_top_k + 1  # one is written before one is dropped
+        require_free_space(settings.folder, weights * (copies * kept + 1), "checkpoints")
+
+    def _resume(self) -> None:
+        checkpoint = self.store.newest()
+        progress = self.model.progress
+        epochs = int(checkpoint.state["progress"]["epoch"]) if checkpoint else 0
+        updates = int(checkpoint.state["progress"]["updates"]) if checkpoint else 0
+        records = truncate_history(self.settings.folder / HISTORY, updates, epochs)
+        self._callbacks = list(self.make_callbacks(records))
+        if checkpoint is None:
+            return
+        restore_state(self.model, self._callbacks, checkpoint)
+        self._earlier_seconds = progress.total_seconds
+        self.model.history = [
+            {k: v for k, v in r.items() if k != "kind"} for r in records if r["kind"] == "epoch"
+        ]
+        self.output.say(
+            f"resumed from {checkpoint.folder.name}: epoch {progress.epoch + 1}, batch {progress.step + 1}"
+        )
+
+    def _seconds(self) -> float:
+        return self._earlier_seconds + time.perf_counter() - self._began
+
+    def _save(self, metric: float | None) -> None:
+        progress = self.model.progress
+        progress.total_seconds = self._seconds()
+        tensors, state = capture_state(self.model, self._callbacks)
+        self.store.save(tensors, state, epoch=progress.epoch, step=progress.step, metric=metric)
+
+    def _finish(self) -> TrainResult:
+        best = self.store.best()
+        if best is None:
+            raise ArtifactError(
+                f"no checkpoint of a finished epoch in {self.store.folder} is readable",
+                "train again in a new folder",
+            )
+        weights = weights_for_use(best.tensors)
+        load_network_state(self.model.network, weights)
+        self.model.ema = None  # the averages are in the network now
+        test = self.model.run_evaluation(self.test_data)
+        epoch = int(best.state["progress"]["epoch"])
+        validation = _figures(next(h for h in self.model.history if h["epoch"] == epoch))
+        final = _figures(test)
+        self._write_artifact(weights, {"val": validation, "test": final})
+        result = self._result({"epoch": epoch, **validation}, final, best.folder.name)
+        write_json(self.settings.folder / RESULT, result.to_dict())
+        return result
+
+    def _write_artifact(self, weights: Mapping[str, np.ndarray], metrics: Mapping[str, Any]) -> None:
+        with atomic_folder(self.settings.folder / MODEL) as staging:
+            write_safetensors(weights, staging / WEIGHTS)
+            hashes = {WEIGHTS: sha256_file(staging / WEIGHTS)}
+            write_manifest(staging, replace(self.artifact, sha256=hashes, metrics=metrics))
+
+    def _result(self, best: dict[str, Any], final: dict[str, Any], checkpoint: str) -> TrainResult:
+        settings, progress = self.settings, self.model.progress
+        return TrainResult(
+            task=self.artifact.task.kind,
+            model=settings.model_name,
+            dataset=settings.dataset_name,
+            epochs=progress.epoch,
+            best=best,
+            final=final,
+            seconds=round(self._seconds(), 3),
+            images_per_second=round(progress.train_images / max(progress.train_seconds, 1e-9), 2),
+            seed=settings.seed,
+            config_sha256=settings.config_sha256,
+            best_checkpoint=f"{CHECKPOINTS}/{checkpoint}",
+            history=tuple(self.model.history),
+        )
+
+
+def _figures(logs: Mapping[str, Any]) -> dict[str, Any]:
+    return {k.removeprefix("val_"): v for k, v in logs.items() if k.startswith("val_")}

@@ -1,0 +1,161 @@
+"""Frozen dataclasses that cross package borders. No third-party import."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Origin = Literal["measured", "estimated", "cited", "stated by the user"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a decoded RGB image becomes a network input; saved beside every model and applied identically everywhere.
+
+    Attributes:
+        size: Height and width of the network input, in pixels.
+        resize: "stretch" (aspect ratio ignored), "center_crop" (shorter side to ``size / crop_ratio``, then the
+            middle) or "letterbox" (aspect ratio kept, padded).
+        mean: Per channel, in units of 0..1, RGB.
+        std: Per channel, in units of 0..1, RGB.
+        crop_ratio: Only for "center_crop": side of the crop / side of the resized image.
+        pad_value: Only for "letterbox": grey level 0..255 of the padding.
+    """
+
+    size: tuple[int, int]
+    resize: Literal["stretch", "center_crop", "letterbox"] = "stretch"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    crop_ratio: float = 0.875
+    pad_value: int = 114
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(f"size must be (height, width) in pixels, both >= 1, got {self.size}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"mean and std need 3 values, std > 0, got mean={self.mean} std={self.std}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON types."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Preprocessing:
+        """Rebuilds from ``to_dict``'s result."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """A network's input or output tensor. ``None`` in ``shape`` is a free dimension."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is for.
+
+    Attributes:
+        kind: "classification" or "detection".
+        classes: Class names in the order of the class ids.
+        metric: The main metric's key in JSON ("top1", "map50_95").
+        higher_is_better: The metric's direction.
+    """
+
+    kind: Literal["classification", "detection"]
+    classes: tuple[str, ...]
+    metric: str = "top1"
+    higher_is_better: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise ValueError("a task needs at least one class")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One figure with its unit, its raw samples and where it comes from."""
+
+    name: str
+    value: float
+    unit: str
+    n: int
+    origin: Origin
+    samples: tuple[float, ...] = ()
+    device: str = "cpu"
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.n < 0 or math.isinf(self.value):
+            raise ValueError(
+                f"measurement {self.name!r} needs a finite value and n >= 0, got {self.value}, n={self.n}"
+            )
+
+
+@dataclass(frozen=True)
+class ModelArtifact:
+    """A model on disk: what manifest.json says. Paths are relative to the manifest's folder.
+
+    Attributes:
+        path: The model file.
+        format: "paddle-safetensors", "onnx", ...
+        precision: "fp32", "int8", ...
+        task: What it predicts.
+        inputs: Input tensors.
+        outputs: Output tensors.
+        preprocessing: What turns an image into the input.
+        sha256: Of every file of the artifact, by relative path.
+        architecture: How to rebuild the network ({"name": "resnet18", "stem": "small", ...}); empty where the file
+            holds the graph itself.
+        parent_sha256: Of the model file this one was made from.
+        made_by: The step that made it and its version.
+        metrics: Figures known when it was written, with their sample counts.
+    """
+
+    path: str
+    format: str
+    precision: str
+    task: Task
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[InputSpec, ...]
+    preprocessing: Preprocessing
+    sha256: Mapping[str, str]
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    parent_sha256: str | None = None
+    made_by: str = ""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished training says of itself; ``result.json`` is its ``to_dict``.
+
+    Attributes:
+        best: Validation figures of the best epoch ("epoch" included).
+        final: Held-out test figures of the best weights, with "n".
+        seconds: Wall time of all attempts together, evaluation included.
+        images_per_second: Training images per second of training time, evaluation excluded.
+        history: One entry per epoch.
+    """
+
+    task: str
+    model: str
+    dataset: str
+    epochs: int
+    best: Mapping[str, Any]
+    final: Mapping[str, Any]
+    seconds: float
+    images_per_second: float
+    seed: int
+    config_sha256: str
+    best_checkpoint: str = ""
+    history: tuple[Mapping[str, Any], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON types, without the history, which has a file of its own."""
+        return {k: v for k, v in asdict(self).items() if k != "history"}
