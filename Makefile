@@ -39,7 +39,7 @@ lint: $(STAMP)  ## ruff, mypy --strict
 	$(VENV)/bin/mypy
 
 bench: $(STAMP)  ## every benchmark; results in outputs/benchmarks
-	set -e; for script in benchmarks/bench_*.py; do $(PY) $$script; done
+	set -e; for script in benchmarks/[a-z]*.py; do $(PY) $$script; done
 
 clean:  ## remove .venv and caches; keeps runs/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

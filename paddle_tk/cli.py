@@ -60,9 +60,7 @@ def make_parser(prog: str, description: str, *, config: bool = False) -> argpars
             metavar="KEY=VALUE",
             help="data=cifar10 trainer.max_epochs=3 ...",
         )
-    parser.add_argument(
-        "--quiet", action="store_true", help="print nothing but errors and the final result line"
-    )
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors and the final result line")
     parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
     return parser
 

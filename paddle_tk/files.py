@@ -98,9 +98,7 @@ def write_bytes_atomic(path: Path, payload: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON atomically."""
-    write_bytes_atomic(
-        path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    )
+    write_bytes_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 @contextmanager

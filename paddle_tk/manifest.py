@@ -47,9 +47,7 @@ def load_manifest(folder: Path) -> ModelArtifact:
 def _check_hash(folder: Path, name: str, expected: str) -> None:
     file = folder / name
     if not file.resolve().is_relative_to(folder.resolve()):
-        raise ArtifactError(
-            f"the manifest in {folder} names a file outside it: {name}", "export the model again"
-        )
+        raise ArtifactError(f"the manifest in {folder} names a file outside it: {name}", "export the model again")
     if not file.is_file():
         raise ArtifactError(f"{file} is named by the manifest but missing", "export the model again")
     found = sha256_file(file)

@@ -1,10 +1,12 @@
 """Pre- and post-processing: NumPy and cv2 only, one file for training, prediction and the edge runner.
 
-It imports nothing of this package and keeps to Python 3.6 syntax (annotations that 3.6 cannot evaluate are quoted), so
-that it can be copied beside a model onto an old device. All images are uint8 RGB, height x width x 3.
+It imports nothing of this package and keeps to Python 3.6 syntax (annotations that 3.6 cannot evaluate are
+quoted), so that it can be copied beside a model onto an old device. All images are uint8 RGB, height x width
+x 3.
 """
 
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,8 +26,8 @@ def resize_image(
     Args:
         image: uint8 RGB, (H, W, 3).
         size: (height, width) in pixels.
-        mode: "stretch" (aspect ratio ignored), "center_crop" (scaled until it covers ``size / crop_ratio``, then the
-            middle is cut out) or "letterbox" (scaled until it fits, centred on a grey ground).
+        mode: "stretch" (aspect ratio ignored), "center_crop" (scaled until it covers ``size / crop_ratio``,
+            then the middle is cut out) or "letterbox" (scaled until it fits, centred on a grey ground).
         crop_ratio: Only for "center_crop", 0 < crop_ratio <= 1.
         pad_value: Only for "letterbox", grey level 0..255.
 
@@ -52,7 +54,8 @@ def _scale(image: "np.ndarray", height: int, width: int) -> "np.ndarray":
         return image
     # Averaging areas keeps a reduced image free of aliasing; it is defined only where neither side grows.
     shrinks = height <= image.shape[0] and width <= image.shape[1]
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method))
 
 
 def _center_crop(image: "np.ndarray", height: int, width: int, crop_ratio: float) -> "np.ndarray":
@@ -60,8 +63,8 @@ def _center_crop(image: "np.ndarray", height: int, width: int, crop_ratio: float
         raise ValueError(f"crop_ratio must be above 0 and at most 1, got {crop_ratio}")
     source_height, source_width = image.shape[:2]
     factor = max(height / crop_ratio / source_height, width / crop_ratio / source_width)
-    scaled_height = max(height, int(round(source_height * factor)))
-    scaled_width = max(width, int(round(source_width * factor)))
+    scaled_height = max(height, round(source_height * factor))
+    scaled_width = max(width, round(source_width * factor))
     scaled = _scale(image, scaled_height, scaled_width)
     top, left = (scaled_height - height) // 2, (scaled_width - width) // 2
     return scaled[top : top + height, left : left + width]
@@ -70,8 +73,8 @@ def _center_crop(image: "np.ndarray", height: int, width: int, crop_ratio: float
 def _letterbox(image: "np.ndarray", height: int, width: int, pad_value: int) -> "np.ndarray":
     source_height, source_width = image.shape[:2]
     factor = min(height / source_height, width / source_width)
-    scaled_height = min(height, max(1, int(round(source_height * factor))))
-    scaled_width = min(width, max(1, int(round(source_width * factor))))
+    scaled_height = min(height, max(1, round(source_height * factor)))
+    scaled_width = min(width, max(1, round(source_width * factor)))
     out = np.full((height, width, 3), pad_value, np.uint8)
     top, left = (height - scaled_height) // 2, (width - scaled_width) // 2
     out[top : top + scaled_height, left : left + scaled_width] = _scale(image, scaled_height, scaled_width)
@@ -82,14 +85,14 @@ def _letterbox(image: "np.ndarray", height: int, width: int, pad_value: int) -> 
 def _channel_tables(mean: "tuple[float, ...]", std: "tuple[float, ...]") -> "tuple[np.ndarray, ...]":
     """Returns per channel the normalised float32 value of each of the 256 grey levels."""
     levels = np.arange(MAX_LEVEL + 1, dtype=np.float64) / MAX_LEVEL
-    return tuple(((levels - m) / s).astype(np.float32)[np.newaxis] for m, s in zip(mean, std))
+    return tuple(((levels - m) / s).astype(np.float32)[np.newaxis] for m, s in zip(mean, std))  # noqa: B905 - 3.6
 
 
 def normalize(image: "np.ndarray", mean: "tuple[float, ...]", std: "tuple[float, ...]") -> "np.ndarray":
     """Returns ``(image / 255 - mean) / std`` as a contiguous float32 array with the channels first.
 
-    Every value is looked up in a table that was computed in float64 and rounded once, which is quicker than arithmetic
-    on the pixels and gives the same bits on every machine.
+    Every value is looked up in a table that was computed in float64 and rounded once, which is quicker than
+    arithmetic on the pixels and gives the same bits on every machine.
 
     Args:
         image: uint8 RGB, (H, W, 3).
@@ -100,17 +103,19 @@ def normalize(image: "np.ndarray", mean: "tuple[float, ...]", std: "tuple[float,
         float32, (3, H, W).
     """
     out = np.empty((3, image.shape[0], image.shape[1]), np.float32)
-    for channel, (plane, table) in enumerate(zip(cv2.split(image), _channel_tables(tuple(mean), tuple(std)))):
-        cv2.LUT(plane, table, dst=out[channel])
+    tables = _channel_tables(tuple(mean), tuple(std))
+    for channel, plane in enumerate(cv2.split(image)):
+        cv2.LUT(plane, tables[channel], dst=out[channel])
     return out
 
 
-def preprocess(image: "np.ndarray", preprocessing: "dict[str, object]") -> "np.ndarray":
+def preprocess(image: "np.ndarray", preprocessing: "dict[str, Any]") -> "np.ndarray":
     """Turns a decoded image into a network input.
 
     Args:
         image: uint8 RGB, (H, W, 3).
-        preprocessing: What a manifest holds under "preprocessing": size, resize, mean, std, crop_ratio, pad_value.
+        preprocessing: What a manifest holds under "preprocessing": size, resize, mean, std, crop_ratio,
+            pad_value.
 
     Returns:
         float32, (3, size[0], size[1]), contiguous.
@@ -118,15 +123,15 @@ def preprocess(image: "np.ndarray", preprocessing: "dict[str, object]") -> "np.n
     Raises:
         ValueError: The image has another type or shape, or the resize mode is unknown.
     """
-    p = preprocessing  # type: dict
+    p = preprocessing
     resized = resize_image(image, p["size"], p["resize"], p["crop_ratio"], p["pad_value"])
     return normalize(resized, p["mean"], p["std"])
 
 
 def softmax(logits: "np.ndarray") -> "np.ndarray":
-    """Returns probabilities along the last axis, which sum to 1; the largest logit is subtracted against overflow."""
+    """Returns probabilities along the last axis, which sum to 1; safe from overflow."""
     shifted = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
-    return shifted / np.sum(shifted, axis=-1, keepdims=True)
+    return np.asarray(shifted / np.sum(shifted, axis=-1, keepdims=True))
 
 
 def top_k(probabilities: "np.ndarray", k: int) -> "tuple[np.ndarray, np.ndarray]":
@@ -137,8 +142,8 @@ def top_k(probabilities: "np.ndarray", k: int) -> "tuple[np.ndarray, np.ndarray]
         k: At least 1; more than C gives all C.
 
     Returns:
-        Class indices int64 and their values, both (..., min(k, C)), largest first; of equal values the lower index
-        comes first.
+        Class indices int64 and their values, both (..., min(k, C)), largest first; of equal values the lower
+        index comes first.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")

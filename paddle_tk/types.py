@@ -92,9 +92,7 @@ class Measurement:
 
     def __post_init__(self) -> None:
         if self.n < 0 or math.isinf(self.value):
-            raise ValueError(
-                f"measurement {self.name!r} needs a finite value and n >= 0, got {self.value}, n={self.n}"
-            )
+            raise ValueError(f"measurement {self.name!r} needs a finite value and n >= 0, got {self.value}, n={self.n}")
 
 
 @dataclass(frozen=True)

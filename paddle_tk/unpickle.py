@@ -1,8 +1,8 @@
 """Reads pickles that hold nothing but plain containers, text, numbers and NumPy arrays.
 
-A pickle is a program. This reader gives it no function to call but four of its own, which build arrays of plain
-number or text types from bytes that are in the file. NumPy's own reconstruction is not handed out either: its dtype
-state can claim that raw bytes are object pointers.
+A pickle is a program. This reader gives it no function to call but four of its own, which build arrays of
+plain number or text types from bytes that are in the file. NumPy's own reconstruction is not handed out
+either: its dtype state can claim that raw bytes are object pointers.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from paddle_tk.errors import ArtifactError
 
 _PLAIN_DTYPE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|c8|c16|[SU]\d{1,6}|\?)")
 _DAMAGE = (
-    pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, ImportError,
-    OverflowError, MemoryError, RecursionError,
+    pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError,
+    ImportError, OverflowError, MemoryError, RecursionError,
 )  # fmt: skip
 
 
@@ -54,11 +54,12 @@ class _PlainDtype:
         self._order = order
 
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self._spec).newbyteorder(self._order) if self._order else np.dtype(self._spec)
+        dtype = np.dtype(self._spec)
+        return dtype.newbyteorder(">") if self._order == ">" else dtype
 
 
 class _Array(np.ndarray):
-    """An array whose pickled state is checked; the finished object is handed out as a plain ``numpy.ndarray``."""
+    """An array whose pickled state is checked; it is handed out as a plain ``numpy.ndarray``."""
 
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, fortran, raw = state
@@ -66,7 +67,7 @@ class _Array(np.ndarray):
         sides_fit = isinstance(shape, tuple) and all(type(side) is int and side >= 0 for side in shape)
         if not sides_fit or not isinstance(raw, bytes) or math.prod(shape) * dtype.itemsize != len(raw):
             raise _Forbidden(f"an array whose bytes do not fit its shape {shape!r} of {dtype}")
-        super().__setstate__((1, shape, dtype, bool(fortran), raw))
+        super().__setstate__((1, shape, dtype, bool(fortran), raw))  # type: ignore[arg-type]
 
 
 class _Reconstruct:
@@ -139,8 +140,8 @@ def restricted_load(source: Path | str | BinaryIO, *, encoding: str = "bytes") -
         Dicts, lists, tuples, text, numbers, None and arrays, as pickled.
 
     Raises:
-        ArtifactError: The file is missing or damaged, or it asks for any class or function besides NumPy arrays,
-            dtypes and scalars of plain types.
+        ArtifactError: The file is missing or damaged, or it asks for any class or function besides NumPy
+            arrays, dtypes and scalars of plain types.
     """
     name = str(source) if isinstance(source, (str, Path)) else str(getattr(source, "name", "the stream"))
     try:
@@ -161,7 +162,7 @@ def restricted_load(source: Path | str | BinaryIO, *, encoding: str = "bytes") -
 
 
 def _plain(value: Any, done: dict[int, Any]) -> Any:
-    """Replaces the checked arrays in ``value``, however nested, by ordinary ones; each object is visited once."""
+    """Replaces the checked arrays in ``value``, however nested, by ordinary ones."""
     if id(value) in done:
         return done[id(value)]
     if isinstance(value, _Array):

@@ -25,9 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="venv",
         help="docker: the GPU image, where a GPU is required (default: venv)",
     )
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="where runs are written (default: runs)"
-    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are written (default: runs)")
     parser.add_argument("--json", type=Path, metavar="F", help="also write the findings as JSON")
     parser.add_argument("--models", action="store_true", help="list the registered networks instead")
     parser.add_argument("--datasets", action="store_true", help="list the registered datasets instead")

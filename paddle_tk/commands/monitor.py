@@ -23,12 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "tools/monitor.py",
         "Shows figures, pictures and hyper-parameters of all runs in a browser (VisualDL, no telemetry).",
     )
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="folder that holds the runs, or one run"
-    )
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
-    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder that holds the runs, or one run")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument(
         "--port", type=int, help=f"port, 0 for any free one (default: {DEFAULT_PORT} or the next free one)"
     )
@@ -39,11 +35,11 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
     root: Path = arguments.runs
     if not root.is_dir():
         raise BadInput(f"{root} is not a folder", "train something first, or give the folder with --runs")
+    if not is_loopback(arguments.host):
+        output.warn(f"{arguments.host} is reachable from the network: whoever can reach it sees all runs")
     port = choose_port(arguments.host, arguments.port)
     if arguments.port is None and port != DEFAULT_PORT:
         output.say(f"port {DEFAULT_PORT} is in use, taking {port}")
-    if not is_loopback(arguments.host):
-        output.warn(f"{arguments.host} is reachable from the network: whoever can reach it sees all runs")
     _announce(root, output)
     viewer = Viewer(root, arguments.host, port)
     with _stop_signals() as stopped:

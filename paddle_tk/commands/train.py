@@ -36,12 +36,8 @@ Exit codes: 0 done, 1 training diverged, 2 bad input, 70 crashed, 130 / 143 stop
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     parser = make_parser("tools/train.py", _DESCRIPTION, config=True)
-    parser.add_argument(
-        "--run-dir", type=Path, help="run folder (default: runs/<config name>, then -2, -3, ...)"
-    )
-    parser.add_argument(
-        "--resume", metavar="auto|DIR", help="go on from the newest run of this config, or from DIR"
-    )
+    parser.add_argument("--run-dir", type=Path, help="run folder (default: runs/<config name>, then -2, -3, ...)")
+    parser.add_argument("--resume", metavar="auto|DIR", help="go on from the newest run of this config, or from DIR")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     return run_command(parser, _body, argv)
 
@@ -66,9 +62,7 @@ def _load(arguments: argparse.Namespace) -> LoadedConfig:
     if path is None and arguments.resume not in (None, "auto"):
         path = Path(arguments.resume) / CONFIG
         if not path.is_file():
-            raise BadInput(
-                f"--resume {arguments.resume}: no run is there (no {CONFIG})", "give a run folder or 'auto'"
-            )
+            raise BadInput(f"--resume {arguments.resume}: no run is there (no {CONFIG})", "give a run folder or 'auto'")
     return load_config(path, all_overrides(arguments))
 
 

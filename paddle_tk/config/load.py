@@ -73,9 +73,7 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Load
         raise BadInput(f"config file {path} does not exist", _config_hint())
     values, groups = _split_overrides(overrides)
     files = {name: _group_file(path, name, choice) for name, choice in groups.items()}
-    tree = _compose(
-        path.resolve(), {name: choice for name, choice in groups.items() if files[name] is not None}
-    )
+    tree = _compose(path.resolve(), {name: choice for name, choice in groups.items() if files[name] is not None})
     for name, choice in groups.items():
         # A group chosen on the command line wins over what the primary file says of the same keys.
         # Every registered model and dataset is a choice, also without a file of its own.
@@ -107,17 +105,15 @@ def _split_overrides(overrides: Sequence[str]) -> tuple[list[tuple[str, Any]], d
         if key in GROUPS:
             groups[key] = text.strip()
         else:
-            values.append((key.strip(), _parse_value(item, text)))
+            values.append((key.strip(), _parse_value(text)))
     return values, groups
 
 
-def _parse_value(item: str, text: str) -> Any:
+def _parse_value(text: str) -> Any:
     try:
         return _numbers(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise BadInput(
-            f"the value of '{item}' is not YAML", "quote it, for instance 'key=\"a: b\"'"
-        ) from error
+    except yaml.YAMLError:
+        return text  # a path such as "a: [b" is not YAML; where it cannot be text, its type is reported
 
 
 def _numbers(value: Any) -> Any:
@@ -142,9 +138,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        raise BadInput(
-            f"{path} holds {type(raw).__name__}, expected sections such as model: and data:", "see configs/"
-        )
+        raise BadInput(f"{path} holds {type(raw).__name__}, expected sections such as model: and data:", "see configs/")
     return dict(_numbers(raw))
 
 
@@ -203,9 +197,7 @@ def _set_values(tree: dict[str, Any], values: Sequence[tuple[str, Any]], problem
     for key, value in given:
         target = ALIASES.get(key, key)
         if target in seen and seen[target][0] != key and seen[target][1] != value:
-            problems.append(
-                f"{seen[target][0]}={seen[target][1]} and {key}={value} mean the same and differ; give one"
-            )
+            problems.append(f"{seen[target][0]}={seen[target][1]} and {key}={value} mean the same and differ; give one")
         seen[target] = (key, value)
         node = tree
         *parents, leaf = target.split(".")

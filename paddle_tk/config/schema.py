@@ -30,12 +30,8 @@ class ModelConfig(Section):
         "auto",
         description="small: stride 1 and no max-pool, for images below 96 px; auto decides by image size",
     )
-    weights: str | None = Field(
-        None, description="weights to start from: .safetensors or .pdparams, or a run folder"
-    )
-    dropout: float | None = Field(
-        None, ge=0, lt=1, description="before the classifier; null: the network's own"
-    )
+    weights: str | None = Field(None, description="weights to start from: .safetensors or .pdparams, or a run folder")
+    dropout: float | None = Field(None, ge=0, lt=1, description="before the classifier; null: the network's own")
 
     @field_validator("num_classes")
     @classmethod
@@ -62,15 +58,9 @@ class DataConfig(Section):
     prefetch_factor: int | Auto = Field(
         "auto", description="batches each worker prepares ahead", json_schema_extra=NOT_IDENTITY
     )
-    val_fraction: float = Field(
-        0.1, gt=0, lt=1, description="of the training images, where no val split is published"
-    )
-    test_fraction: float = Field(
-        0.2, gt=0, lt=1, description="of all images, where no test split is published"
-    )
-    split_seed: int = Field(
-        0, ge=0, description="seed of the stratified splits, apart from the training seed"
-    )
+    val_fraction: float = Field(0.1, gt=0, lt=1, description="of the training images, where no val split is published")
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="of all images, where no test split is published")
+    split_seed: int = Field(0, ge=0, description="seed of the stratified splits, apart from the training seed")
     max_samples: int | None = Field(None, ge=2, description="stratified subset of the training images")
     resize: Literal["stretch", "center_crop"] = Field("stretch", description="evaluation preprocessing")
     mean: list[float] = Field([0.485, 0.456, 0.406], min_length=3, max_length=3, description="RGB, in 0..1")
@@ -80,9 +70,7 @@ class DataConfig(Section):
     random_resized_crop: list[float] | None = Field(
         None, min_length=2, max_length=2, description="[min, max] share of the area kept; null: none"
     )
-    color_jitter: float = Field(
-        0.0, ge=0, le=1, description="brightness, contrast and saturation, +- this share"
-    )
+    color_jitter: float = Field(0.0, ge=0, le=1, description="brightness, contrast and saturation, +- this share")
     rotation_degrees: float = Field(0.0, ge=0, le=180, description="random rotation, +- degrees")
     skip_unreadable: bool = Field(False, description="go on without images that cannot be decoded")
 
@@ -149,9 +137,7 @@ class TrainerConfig(Section):
     amp_level: Literal["O1", "O2"] = Field("O1", description="with bf16 or fp16")
     accumulate_grad_batches: int = Field(1, ge=1, le=4096)
     gradient_clip_val: float | None = Field(None, gt=0, description="global norm; null: none")
-    early_stopping_patience: int | None = Field(
-        None, ge=1, description="epochs without improvement; null: none"
-    )
+    early_stopping_patience: int | None = Field(None, ge=1, description="epochs without improvement; null: none")
     early_stopping_min_delta: float = Field(0.0, ge=0)
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", json_schema_extra=NOT_IDENTITY)
     devices: int | str = Field(
@@ -170,9 +156,7 @@ class TrainerConfig(Section):
         1, ge=1, description="best checkpoints kept, by validation metric", json_schema_extra=NOT_IDENTITY
     )
     log_every_n_steps: int = Field(10, ge=1, json_schema_extra=NOT_IDENTITY)
-    loggers: list[Literal["visualdl", "tensorboard", "wandb"]] = Field(
-        ["visualdl"], json_schema_extra=NOT_IDENTITY
-    )
+    loggers: list[Literal["visualdl", "tensorboard", "wandb"]] = Field(["visualdl"], json_schema_extra=NOT_IDENTITY)
     max_retries: int = Field(
         3,
         ge=0,
@@ -209,11 +193,7 @@ class TrainerConfig(Section):
     def _devices(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 1:
             raise ValueError("must be auto, a device such as gpu:0, or >= 1")
-        if (
-            isinstance(value, str)
-            and value not in ("auto", "cpu")
-            and not value.removeprefix("gpu:").isdigit()
-        ):
+        if isinstance(value, str) and value not in ("auto", "cpu") and not value.removeprefix("gpu:").isdigit():
             raise ValueError("must be auto, cpu, a device such as gpu:0, or a process count")
         return value
 

@@ -1,4 +1,4 @@
-"""What a dataset is once it has been read: splits of images with labels, class names, source and fingerprint."""
+"""What a dataset is once it has been read: splits of labelled images, class names, source, fingerprint."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ArraySplit:
 
     def image(self, index: int) -> np.ndarray:
         """Returns a view of image ``index``: uint8 RGB, (H, W, 3)."""
-        return self.images[index]
+        return np.asarray(self.images[index])
 
     def name(self, index: int) -> str:
         """Returns the image's name."""
@@ -159,8 +159,8 @@ def _checked_labels(labels: np.ndarray, count: int) -> np.ndarray:
 def decode_image(payload: np.ndarray) -> np.ndarray | None:
     """Decodes an image file's bytes to uint8 RGB, (H, W, 3), or returns None where that fails.
 
-    The orientation stored in EXIF is applied; grey images are replicated to three channels, transparency is dropped and
-    16-bit images are reduced to 8 bits.
+    The orientation stored in EXIF is applied; grey images are replicated to three channels, transparency is
+    dropped and 16-bit images are reduced to 8 bits.
     """
     if payload.size == 0:
         return None
@@ -181,9 +181,7 @@ def read_image(path: Path | str) -> np.ndarray:
         # imdecode on bytes, because cv2.imread does not open every path on every system.
         image = decode_image(np.fromfile(path, np.uint8))
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror or error}", "check the file and its rights"
-        ) from error
+        raise DataError(f"{path} cannot be read: {error.strerror or error}", "check the file and its rights") from error
     if image is None:
         raise DataError(f"{path} cannot be decoded as an image", "repair or remove the file")
     return image

@@ -28,7 +28,8 @@ def load_dataset(
 
     Args:
         name: A registered dataset.
-        root: Folder or archive; None: ``$PADDLE_TK_HOME/datasets/<name>``, or nothing for an embedded dataset.
+        root: Folder or archive; None: ``$PADDLE_TK_HOME/datasets/<name>``, or nothing for an embedded
+            dataset.
         val_fraction: Share of the training images that become "val", where no such split is published.
         test_fraction: Share of all images that become "test", where no such split is published.
         split_seed: Seed of the splits and of the subset.

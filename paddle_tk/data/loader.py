@@ -1,19 +1,13 @@
 """Batches as Paddle tensors. The order and every augmentation are functions of (seed, epoch, sample) alone.
 
-Neither the number of workers nor a stop and resume in the middle of an epoch changes a single byte of any batch.
+Neither the number of workers nor a stop and resume in the middle of an epoch changes a single byte of any
+batch.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import cv2
@@ -22,43 +16,19 @@ import paddle
 
 from paddle_tk.data.bundle import ImageSplit
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
+from paddle_tk.data.workers import choose_workers, init_worker, shared_memory_holds, shut_down
 from paddle_tk.errors import BadInput, DataError
 
+__all__ = ["EvalLoader", "TrainLoader", "choose_workers"]
+
 Key = tuple[int, int]
-_MAX_WORKERS = 8
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
-_STOP_SECONDS = 10
-_GRACE_SECONDS = 20
-
-
-def choose_workers(n_samples: int, on_disk: bool, cores: int) -> tuple[int, int]:
-    """Chooses loader processes and the batches each prepares ahead.
-
-    Images in memory are augmented in about 20 microseconds each, quicker than a batch passes between processes, so they
-    are loaded in the training process itself, in a thread. Files have to be decoded (0.3 ms for a 32x32, 3 ms for a
-    640x480 JPEG), so they get every core but the one that feeds the device, and no more than 8, which saturate most
-    disks. A set smaller than a few batches is read sooner than workers start. Few workers hide an uneven decoding time
-    behind a deeper queue (4), many by their number (2), which bounds memory.
-
-    Args:
-        n_samples: Images in the split.
-        on_disk: Whether they are decoded at each access.
-        cores: Processor cores this process may use.
-
-    Returns:
-        (num_workers, prefetch_factor).
-    """
-    if not on_disk or n_samples < 256 or cores < 2:
-        return 0, 2
-    workers = min(cores - 1, _MAX_WORKERS)
-    return workers, 4 if workers <= 2 else 2
 
 
 class _SampleRandom:
     """A random generator that is set to the start of any sample's own stream.
 
-    Philox (Salmon et al. 2011) is counter-based: (seed, epoch) is its key and the sample's index the upper half of its
-    counter, so each sample has 2^128 draws of its own, and setting it costs 1 microsecond.
+    Philox (Salmon et al. 2011) is counter-based: (seed, epoch) is its key and the sample's index the upper
+    half of its counter, so each sample has 2^128 draws of its own, and setting it costs 1 microsecond.
     """
 
     def __init__(self, seed: int) -> None:
@@ -74,7 +44,8 @@ class _SampleRandom:
 
 
 class _Samples(paddle.io.Dataset):
-    """Maps (epoch, index) to (image, label), or to the failure as text, which travels where an exception would not.
+    """Maps (epoch, index) to (image, label), or to the failure as text, which travels where an exception
+    would not.
 
     An exception in Paddle's loading thread leaves the training process waiting forever.
     """
@@ -125,29 +96,6 @@ class _Keys(paddle.io.BatchSampler):
             yield [(self._epoch, int(index)) for index in batch]
 
 
-def _init_worker(worker_id: int) -> None:
-    """Prepares a worker process: one thread, no part in the signals meant for training, and never an orphan."""
-    cv2.setNumThreads(0)
-    # Ctrl-C and a service manager signal the whole group; the training process finishes its step and then ends the
-    # workers itself, so they must outlive the signal for a while.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave_later)
-    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def _leave_later(signum: int, frame: FrameType | None) -> None:
-    timer = threading.Timer(_GRACE_SECONDS, os._exit, (0,))
-    timer.daemon = True
-    timer.start()
-
-
-def _leave_with_parent(parent: int) -> None:
-    """Ends this process soon after a parent that was killed; Paddle's own check waits for a batch that never comes."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(0)
-
-
 class _Loader:
     """What both loaders share: cutting an order into batches, reading them, and leaving nothing behind."""
 
@@ -187,7 +135,7 @@ class _Loader:
         """Ends the loading thread or processes of an iteration that is still open; harmless otherwise."""
         iterator, self._open = self._open, None
         if iterator is not None:
-            _shut_down(iterator)
+            shut_down(iterator)
 
     def _read(self, order: np.ndarray, epoch: int, first: int) -> Iterator[list[paddle.Tensor]]:
         """Yields the batches ``first`` to the last of ``order``."""
@@ -212,21 +160,22 @@ class _Loader:
         return self.stop_when is not None and self.stop_when()
 
     def _iterator(self, keys: _Keys) -> Any:
-        """Starts a pass: fresh workers each time.
+        """Starts a pass, with fresh workers.
 
-        Paddle's persistent workers poll for half a second at every restart, more than starting them takes, and hand
-        out stale batches after a pass that was left early.
+        Paddle's persistent workers were tried: every restart polls for 0.5 s, where fresh ones give their
+        first batch after 0.04 s, and after a pass that was left early the next one fails or starts with stale
+        batches.
         """
-        height, width = self._transform_size()
-        batch_bytes = self._batch_size * 3 * height * width * 4
+        height, width = self._transform.size
+        batch_bytes = self._batch_size * 3 * height * width * np.dtype(np.float32).itemsize
         loader = paddle.io.DataLoader(
             _Samples(self._split, self._transform, self._seed),
             batch_sampler=keys,
             collate_fn=_collate,
             num_workers=self._workers,
             prefetch_factor=self._prefetch,
-            use_shared_memory=_shared_memory_holds(batch_bytes * (self._workers * self._prefetch + 2)),
-            worker_init_fn=_init_worker,
+            use_shared_memory=shared_memory_holds(batch_bytes * (self._workers * self._prefetch + 2)),
+            worker_init_fn=init_worker,
         )
         if self._workers:
             cv2.setNumThreads(0)  # a pool of threads does not survive the fork
@@ -236,3 +185,122 @@ class _Loader:
             return iter(loader)
         finally:
             np.random.set_state(state)
+
+
+def _failure(message: Sequence[str]) -> Exception:
+    if len(message) == 2:
+        return DataError(message[0], message[1])
+    return RuntimeError(message[0])
+
+
+class TrainLoader(_Loader):
+    """Shuffled, augmented batches of a training split.
+
+    Args:
+        split: The images.
+        transform: Called with a generator of the sample's own.
+        batch_size: Images per batch.
+        seed: Decides order and augmentation, together with the epoch.
+        drop_last: Leave out a last batch that is not full.
+        limit_batches: Batches per epoch; None: all.
+        num_workers: Loader processes; 0: a thread of this process.
+        prefetch_factor: Batches each worker prepares ahead.
+
+    Attributes:
+        batches_per_epoch: Batches of a whole epoch.
+        stop_when: Asked before each batch; once it returns True the iteration ends, as if the epoch were
+            over.
+
+    Raises:
+        BadInput: ``drop_last`` leaves no batch.
+    """
+
+    def __init__(
+        self,
+        split: ImageSplit,
+        transform: TrainTransform,
+        *,
+        batch_size: int,
+        seed: int,
+        drop_last: bool = False,
+        limit_batches: int | None = None,
+        num_workers: int = 0,
+        prefetch_factor: int = 2,
+    ) -> None:
+        super().__init__(
+            split,
+            transform,
+            batch_size=batch_size,
+            seed=seed,
+            drop_last=drop_last,
+            limit_batches=limit_batches,
+            num_workers=num_workers,
+            prefetch_factor=prefetch_factor,
+        )
+        self._epoch, self._step = 0, 0
+
+    def start(self, epoch: int, step: int = 0) -> None:
+        """Positions the next iteration at batch ``step`` of ``epoch``; nothing of the batches before is loaded."""
+        if epoch < 0 or not 0 <= step <= self.batches_per_epoch:
+            raise ValueError(f"epoch {epoch} step {step}: a step is from 0 to {self.batches_per_epoch}")
+        self._epoch, self._step = epoch, step
+
+    def __len__(self) -> int:
+        """Returns the batches that remain in the started epoch."""
+        return self.batches_per_epoch - self._step
+
+    def __iter__(self) -> Iterator[list[paddle.Tensor]]:
+        """Yields [images float32 (B, 3, H, W), labels int64 (B,)] from the started position to the epoch's
+        end.
+
+        Raises:
+            DataError: An image has become unreadable since it was verified.
+        """
+        order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self._split))
+        return self._read(order, self._epoch, self._step)
+
+
+class EvalLoader(_Loader):
+    """All images of a split, in order, without augmentation.
+
+    Args:
+        split: The images.
+        transform: The evaluation transform.
+        batch_size: Images per batch; the last may be smaller.
+        limit_batches: Only the first batches; None: all.
+        num_workers: Loader processes; 0: a thread of this process.
+        prefetch_factor: Batches each worker prepares ahead.
+    """
+
+    def __init__(
+        self,
+        split: ImageSplit,
+        transform: EvalTransform,
+        *,
+        batch_size: int,
+        limit_batches: int | None = None,
+        num_workers: int = 0,
+        prefetch_factor: int = 2,
+    ) -> None:
+        super().__init__(
+            split,
+            transform,
+            batch_size=batch_size,
+            seed=0,
+            drop_last=False,
+            limit_batches=limit_batches,
+            num_workers=num_workers,
+            prefetch_factor=prefetch_factor,
+        )
+
+    def __len__(self) -> int:
+        """Returns the number of batches."""
+        return self.batches_per_epoch
+
+    def __iter__(self) -> Iterator[list[paddle.Tensor]]:
+        """Yields [images float32 (B, 3, H, W), labels int64 (B,)].
+
+        Raises:
+            DataError: An image has become unreadable since it was verified.
+        """
+        return self._read(np.arange(len(self._split)), 0, 0)

@@ -16,6 +16,8 @@ from paddle_tk.errors import BadInput
 from paddle_tk.types import Preprocessing
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+_GREY = np.tile(_LUMA, (3, 1))
+_IDENTITY = np.eye(3)
 _LOG_ASPECT = (math.log(3 / 4), math.log(4 / 3))
 _CROP_ATTEMPTS = 10
 _DRAWS = 7
@@ -29,6 +31,7 @@ class EvalTransform:
     """
 
     def __init__(self, preprocessing: Preprocessing) -> None:
+        self.size = preprocessing.size
         self._preprocessing = preprocessing.to_dict()
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -37,17 +40,19 @@ class EvalTransform:
 
 
 class TrainTransform:
-    """Random changes that keep the label, in this order: crop and resize, rotate, flip, shift, colours, normalise.
+    """Random changes that keep the label, in this order: crop and resize, rotate, flip, shift, colours,
+    normalise.
 
-    Each step reads its own place in one block of random numbers, so switching a step off leaves the others as they
-    were. New borders are black, as in the published CIFAR-10 recipe (He et al. 2016).
+    Each step reads its own place in one block of random numbers, so switching a step off leaves the others as
+    they were. New borders are black, as in the published CIFAR-10 recipe (He et al. 2016).
 
     Args:
-        preprocessing: The evaluation preprocessing: size, mean, std and, without ``random_resized_crop``, the resize.
+        preprocessing: The evaluation preprocessing: size, mean, std and, without ``random_resized_crop``, the
+            resize.
         flip: Probability of a horizontal flip.
         crop_padding: A shift of up to this many pixels each way (padding, then a crop of the input size).
-        random_resized_crop: [min, max] share of the area that is cut out, aspect ratio 3/4 to 4/3, and resized
-            (Szegedy et al. 2015, "Going deeper with convolutions"); None: the whole image.
+        random_resized_crop: [min, max] share of the area that is cut out, aspect ratio 3/4 to 4/3, and
+            resized (Szegedy et al. 2015, "Going deeper with convolutions"); None: the whole image.
         color_jitter: Brightness, contrast and saturation are each multiplied by 1 +- this share.
         rotation_degrees: Rotation by up to this many degrees each way.
 
@@ -70,6 +75,7 @@ class TrainTransform:
                 f"data.crop_padding={crop_padding} would move an image of {preprocessing.size} pixels out of sight",
                 f"choose a padding below {min(preprocessing.size)}, usually an eighth of the size",
             )
+        self.size = preprocessing.size
         self._p = preprocessing
         self._flip = flip
         self._padding = crop_padding
@@ -120,8 +126,8 @@ def random_area(
         rng: Source of randomness.
 
     Returns:
-        (top, left, height, width) in pixels, inside the image. After ten draws that did not fit: the largest central
-        rectangle within the aspect ratios.
+        (top, left, height, width) in pixels, inside the image. After ten draws that did not fit: the largest
+        central rectangle within the aspect ratios.
     """
     for _ in range(_CROP_ATTEMPTS):
         share, log_aspect, y, x = rng.random(4).tolist()
@@ -139,7 +145,7 @@ def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
     """Returns the image turned counter-clockwise about its centre, same size, black where nothing was."""
     height, width = image.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
-    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    return np.asarray(cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR))
 
 
 def shift(image: np.ndarray, down: int, right: int) -> np.ndarray:
@@ -173,6 +179,6 @@ def adjust_colors(image: np.ndarray, brightness: float, contrast: float, saturat
     """
     mean_grey = float(_LUMA @ cv2.mean(image)[:3])
     matrix = np.empty((3, 4))
-    matrix[:, :3] = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * _LUMA)
+    matrix[:, :3] = brightness * contrast * (saturation * _IDENTITY + (1 - saturation) * _GREY)
     matrix[:, 3] = brightness * (1 - contrast) * mean_grey
-    return cv2.transform(image, matrix)
+    return np.asarray(cv2.transform(image, matrix))

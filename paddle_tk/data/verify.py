@@ -34,8 +34,8 @@ class FileStat(NamedTuple):
 def unreadable_files(root: Path, groups: Mapping[str, Sequence[FileStat]]) -> list[str]:
     """Decodes every file that has changed since it was last seen.
 
-    The cache holds per group one digest over (path, size, modification time) and the names of the files that failed,
-    so it stays small; one changed file makes its group, not the whole dataset, be decoded again.
+    The cache holds per group one digest over (path, size, modification time) and the names of the files that
+    failed, so it stays small; one changed file makes its group, not the whole dataset, be decoded again.
 
     Args:
         root: The dataset's folder: which cache to use.
@@ -51,11 +51,7 @@ def unreadable_files(root: Path, groups: Mapping[str, Sequence[FileStat]]) -> li
     failed = set(_failures([file.path for name in stale for file in groups[name]]))
     cache: dict[str, Any] = {}
     for name, files in groups.items():
-        bad = (
-            [os.path.basename(f.path) for f in files if f.path in failed]
-            if name in stale
-            else known[name]["bad"]
-        )
+        bad = [os.path.basename(f.path) for f in files if f.path in failed] if name in stale else known[name]["bad"]
         cache[name] = {"digest": fresh[name], "bad": bad}
     if stale or set(known) != set(cache):
         _write_cache(cache_path, cache)
@@ -106,9 +102,7 @@ def _quiet_decoder() -> Iterator[None]:
 def _read_cache(path: Path) -> dict[str, Any]:
     try:
         raw = json.loads(path.read_bytes())
-        return {
-            str(k): {"digest": str(v["digest"]), "bad": [str(n) for n in v["bad"]]} for k, v in raw.items()
-        }
+        return {str(k): {"digest": str(v["digest"]), "bad": [str(n) for n in v["bad"]]} for k, v in raw.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 

@@ -44,9 +44,7 @@ def choose_device(accelerator: str, devices: int | str, *, compiled_with_cuda: b
     if accelerator not in ("auto", "cpu", "gpu"):
         raise BadInput(f"accelerator is '{accelerator}'", "use auto, cpu or gpu")
     if accelerator == "cpu" and index is not None:
-        raise BadInput(
-            f"accelerator=cpu contradicts devices={devices}", "give only one of them, or make them agree"
-        )
+        raise BadInput(f"accelerator=cpu contradicts devices={devices}", "give only one of them, or make them agree")
     if accelerator == "gpu" and devices == "cpu":
         raise BadInput("accelerator=gpu contradicts devices=cpu", "give only one of them, or make them agree")
     if accelerator == "cpu" or devices == "cpu":

@@ -115,9 +115,7 @@ def check_python(versions: Mapping[str, str]) -> Check:
     minor = tuple(int(part) for part in found.split(".")[:2])
     if (3, 10) <= minor < (3, 13):
         return Check("python", "ok", found)
-    return Check(
-        "python", "failed", f"{found}, needs {SUPPORTED_PYTHON}", "run 'make setup' with Python 3.11 or 3.12"
-    )
+    return Check("python", "failed", f"{found}, needs {SUPPORTED_PYTHON}", "run 'make setup' with Python 3.11 or 3.12")
 
 
 def check_virtual_environment(stage: Stage) -> Check:
@@ -161,9 +159,7 @@ def check_paddle(probe: Mapping[str, Any]) -> Check:
     if "failure" in probe:
         return Check("paddle", "failed", str(probe["failure"]), "pip install -r requirements.txt")
     if probe["error"] != 0.0:  # small whole numbers: every product and sum is exact in float32
-        return Check(
-            "paddle", "failed", f"a matrix product is wrong by {probe['error']}", "reinstall paddlepaddle"
-        )
+        return Check("paddle", "failed", f"a matrix product is wrong by {probe['error']}", "reinstall paddlepaddle")
     build = f"CUDA {probe['cuda']}" if probe["cuda"] else "CPU build"
     return Check("paddle", "ok", f"{probe['version']}, {build}, multiplies correctly")
 
@@ -203,9 +199,7 @@ def check_combinations(problems: list[Problem]) -> list[Check]:
 def check_optional(versions: Mapping[str, str]) -> Check:
     """Names what is not installed and what it would be for."""
     missing = [f"{name} ({purpose})" for name, purpose in OPTIONAL.items() if name not in versions]
-    return Check(
-        "optional packages", "info", f"not installed: {', '.join(missing)}" if missing else "all installed"
-    )
+    return Check("optional packages", "info", f"not installed: {', '.join(missing)}" if missing else "all installed")
 
 
 def check_threads() -> Check:
@@ -275,9 +269,7 @@ def check_gpu(probe: Mapping[str, Any], stage: Stage) -> Check:
     if stage == "venv":
         return Check("gpu", "info", "none; training uses the CPU")
     if probe.get("cuda"):
-        return Check(
-            "gpu", "failed", "Paddle sees none", "start the container with --gpus all, check nvidia-smi"
-        )
+        return Check("gpu", "failed", "Paddle sees none", "start the container with --gpus all, check nvidia-smi")
     return Check("gpu", "failed", "the installed Paddle is the CPU wheel", INSTALL_GPU)
 
 

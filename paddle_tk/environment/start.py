@@ -22,6 +22,8 @@ def start_paddle(cpu_threads: int | Literal["auto"] = "auto") -> int:
         The number of CPU threads.
     """
     threads = configure_threads(cpu_threads)
+    # Said by Paddle at every switch from evaluation to training, whatever the network does.
+    warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     if "paddle" in sys.modules:
         return threads
     said = io.StringIO()

@@ -34,11 +34,7 @@ def configure_threads(requested: int | Literal["auto"]) -> int:
         BadInput: ``requested`` or the user's ``OMP_NUM_THREADS`` is not a number from 1 on.
     """
     wanted = _wanted(requested)
-    if (
-        "paddle" in sys.modules
-        and (current := _from_environment(os.environ)) is not None
-        and current != wanted
-    ):
+    if "paddle" in sys.modules and (current := _from_environment(os.environ)) is not None and current != wanted:
         warnings.warn(
             f"Paddle is already loaded with {current} CPU thread(s), so {wanted} cannot be set any more: "
             f"call configure_threads before 'import paddle' or start with {OMP}={wanted}",
@@ -68,15 +64,11 @@ def _from_environment(environment: Mapping[str, str]) -> int | None:
         return None
     first = text.split(",")[0].strip()
     if not first.isdigit() or int(first) < 1:
-        raise BadInput(
-            f"the environment variable {OMP} is '{text}'", "set it to a number from 1 on, or unset it"
-        )
+        raise BadInput(f"the environment variable {OMP} is '{text}'", "set it to a number from 1 on, or unset it")
     return int(first)
 
 
-def available_cores(
-    cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> int:
+def available_cores(cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
     """Returns the cores this process may use: its CPU affinity, and no more than its container's quota.
 
     Args:

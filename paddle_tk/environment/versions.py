@@ -54,9 +54,7 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.package} {self.found}: needs {self.allowed}, {self.why} ({self.source}). Fix: {self.fix}"
-        )
+        return f"{self.package} {self.found}: needs {self.allowed}, {self.why} ({self.source}). Fix: {self.fix}"
 
 
 def _pairs(*rows: tuple[str, str, str]) -> tuple[Rule, ...]:
@@ -241,11 +239,7 @@ def git_state(root: Path) -> dict[str, Any]:
         _git(root, "rev-parse", "HEAD"),
         _git(root, "status", "--porcelain", "--untracked-files=no"),
     )
-    return (
-        unknown
-        if commit is None
-        else {"commit": commit, "modified": None if status is None else bool(status)}
-    )
+    return unknown if commit is None else {"commit": commit, "modified": None if status is None else bool(status)}
 
 
 def _git(root: Path, *arguments: str) -> str | None:

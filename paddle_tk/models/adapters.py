@@ -1,8 +1,7 @@
 """Paddle's networks that were made for one image size or return more than logits, fitted to this package.
 
-LeNet, AlexNet and GoogLeNet's auxiliary classifiers flatten a feature map of one fixed size. For other images
-an average pool with a fixed window brings the map to that size; unlike an adaptive pool, it exports to
-ONNX whatever the size.
+LeNet, AlexNet, VGG and GoogLeNet's auxiliary classifiers flatten a feature map of one fixed size. For other
+images the map is averaged to that size by means that export to ONNX, which an adaptive pool does not at most sizes.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import paddle
 from paddle import nn
 from paddle.vision.models import GoogLeNet as PaddleGoogLeNet
@@ -24,6 +24,7 @@ _ALEXNET: dict[str, _Steps] = {
     "imagenet": ((11, 4, 2), _POOL, _POOL, _POOL),
     "small": (_POOL, _POOL),
 }
+_VGG: _Steps = ((2, 2, 0),) * 5
 _GOOGLENET_4A: dict[str, _Steps] = {
     "imagenet": ((7, 2, 3), _POOL, _POOL, _POOL),
     "small": (_POOL, _POOL),
@@ -101,6 +102,41 @@ def _pool_to(grid: int, sides: tuple[int, int]) -> Any:
     return nn.AvgPool2D(kernel_size=windows, stride=strides)
 
 
+class SpreadMean(nn.Layer):
+    """Adaptive average pooling to a larger map, as two products with constant matrices.
+
+    Output row i averages input rows floor(i h / grid) up to ceil((i + 1) h / grid); columns alike.
+
+    Args:
+        grid: Side of the output.
+        sides: (h, w) of the input.
+    """
+
+    def __init__(self, grid: int, sides: tuple[int, int]) -> None:
+        super().__init__()
+        rows, columns = (paddle.to_tensor(_adaptive_means(grid, side)) for side in sides)
+        self.register_buffer("rows", rows, persistable=False)
+        self.register_buffer("columns", columns.t(), persistable=False)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Maps (B, C, h, w) to (B, C, grid, grid)."""
+        rows, columns = self.rows.astype(x.dtype), self.columns.astype(x.dtype)
+        return paddle.matmul(paddle.matmul(rows, x), columns)
+
+
+def _adaptive_means(grid: int, side: int) -> np.ndarray[Any, Any]:
+    means = np.zeros((grid, side), np.float32)
+    for i in range(grid):
+        start, end = i * side // grid, -(-(i + 1) * side // grid)
+        means[i, start:end] = 1.0 / (end - start)
+    return means
+
+
+def _fit_vgg(network: Any, stem: str, image_size: tuple[int, int]) -> None:
+    sides = _sides(image_size, _VGG)
+    network.avgpool = _pool_to(7, sides) if min(sides) >= 7 else SpreadMean(7, sides)
+
+
 def _fit_lenet(network: Any, stem: str, image_size: tuple[int, int]) -> None:
     sides = _sides(image_size, _LENET)
     if sides != (5, 5):
@@ -121,6 +157,7 @@ def _fit_googlenet(network: Any, stem: str, image_size: tuple[int, int]) -> None
 
 SIZE_ADAPTERS: dict[str, Callable[[Any, str, tuple[int, int]], None]] = {
     "lenet": _fit_lenet,
+    "vgg": _fit_vgg,
     "alexnet": _fit_alexnet,
     "googlenet": _fit_googlenet,
 }

@@ -84,12 +84,8 @@ FAMILIES = (
         {"imagenet": 29, "small": 8},
         head=("out",),
     ),
-    Family(
-        "squeezenet", ("squeezenet1_0",), {"imagenet": 35, "small": 15}, head=("_conv9",), dropout=("_drop",)
-    ),
-    Family(
-        "squeezenet", ("squeezenet1_1",), {"imagenet": 29, "small": 15}, head=("_conv9",), dropout=("_drop",)
-    ),
+    Family("squeezenet", ("squeezenet1_0",), {"imagenet": 35, "small": 15}, head=("_conv9",), dropout=("_drop",)),
+    Family("squeezenet", ("squeezenet1_1",), {"imagenet": 29, "small": 15}, head=("_conv9",), dropout=("_drop",)),
     Family(
         "googlenet",
         ("googlenet",),
@@ -98,9 +94,7 @@ FAMILIES = (
         dropout=("_drop",),
     ),
     Family("inception", ("inception_v3",), {"imagenet": 75, "small": 23}, head=("fc",), dropout=("dropout",)),
-    Family(
-        "alexnet", ("alexnet",), {"imagenet": 223, "small": 27}, head=("_fc8",), dropout=("_drop1", "_drop2")
-    ),
+    Family("alexnet", ("alexnet",), {"imagenet": 223, "small": 27}, head=("_fc8",), dropout=("_drop1", "_drop2")),
     Family(
         "vgg",
         ("vgg11", "vgg13", "vgg16", "vgg19"),
@@ -109,9 +103,7 @@ FAMILIES = (
         dropout=("classifier.2", "classifier.5"),
         no_small_stem="its first convolutions have stride 1 already and 32 px are enough for it",
     ),
-    Family(
-        "lenet", ("lenet",), {"imagenet": 28}, head=("fc.2",), no_small_stem="it is made for 28 px images"
-    ),
+    Family("lenet", ("lenet",), {"imagenet": 28}, head=("fc.2",), no_small_stem="it is made for 28 px images"),
 )
 _FAMILY_OF = {name: family for family in FAMILIES for name in family.networks}
 _OURS = {
@@ -207,15 +199,11 @@ def build_classifier(
     """
     family = family_of(name)
     if num_classes < 2:
-        raise BadInput(
-            f"a classifier needs at least 2 classes, got {num_classes}", "set model.num_classes=auto"
-        )
+        raise BadInput(f"a classifier needs at least 2 classes, got {num_classes}", "set model.num_classes=auto")
     if dropout is not None and not family.dropout:
         raise BadInput(f"{name} has no dropout before its classifier", "leave model.dropout out")
     if dropout is not None and not 0 <= dropout < 1:
-        raise BadInput(
-            f"dropout must be from 0 up to but not including 1, got {dropout}", "try model.dropout=0.2"
-        )
+        raise BadInput(f"dropout must be from 0 up to but not including 1, got {dropout}", "try model.dropout=0.2")
     resolved = resolve_stem(name, stem, image_size)
     check_image_size(name, resolved, image_size)
 

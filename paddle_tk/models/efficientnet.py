@@ -169,7 +169,8 @@ class EfficientNet(nn.Layer):
         last = round_channels(1280, width)
         self.head = _conv_norm(channels, last, 1)
         self.pool = nn.AdaptiveAvgPool2D(1)
-        bound = 1.0 / math.sqrt(num_classes)
+        # The published bound, 1 / sqrt(classes), is as large at 1000 classes and far too large at 10.
+        bound = 1.0 / math.sqrt(last)
         self.classifier = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(last, num_classes, weight_attr=nn.initializer.Uniform(-bound, bound)),

@@ -39,13 +39,16 @@ class ClassificationLoss(nn.Layer):
             A float32 scalar.
         """
         *outputs, label = outputs_and_label
-        main, *auxiliary = [self._cross_entropy(logits, label) for logits in outputs]
+        with paddle.amp.auto_cast(enable=False):
+            main, *auxiliary = [self._cross_entropy(logits, label) for logits in outputs]
         for loss in auxiliary:
             main = main + AUXILIARY_WEIGHT * loss
         return main
 
     def _cross_entropy(self, logits: paddle.Tensor, label: paddle.Tensor) -> paddle.Tensor:
-        log_probabilities = functional.log_softmax(logits.astype("float32"), axis=-1)
+        logits = logits.astype("float32")
+        # Paddle's log_softmax ends at -64 on CPU, which would hide how far a run has diverged.
+        log_probabilities = logits - paddle.logsumexp(logits, axis=-1, keepdim=True)
         if label.is_floating_point():
             fitted = -(label.astype("float32") * log_probabilities).sum(axis=-1)
         else:

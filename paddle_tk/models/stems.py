@@ -24,9 +24,7 @@ def _conv3x3_like(conv: Any) -> Any:
 
 def _remove_strides(network: Any, count: int) -> None:
     """Sets the first ``count`` convolutions of stride 2 to stride 1; their weights stay as they are."""
-    strided = [
-        layer for layer in network.sublayers() if isinstance(layer, nn.Conv2D) and max(layer._stride) > 1
-    ]
+    strided = [layer for layer in network.sublayers() if isinstance(layer, nn.Conv2D) and max(layer._stride) > 1]
     for layer in strided[:count]:
         layer._stride = [1, 1]
 

@@ -135,9 +135,7 @@ def _read_safetensors(file: Path) -> dict[str, Array]:
     except OSError as error:
         raise ArtifactError(f"{file} cannot be read: {error.strerror or error}", "check the file") from error
     except SafetensorError as error:
-        raise ArtifactError(
-            f"{file} is damaged or not a safetensors file: {error}", "get the file again"
-        ) from error
+        raise ArtifactError(f"{file} is damaged or not a safetensors file: {error}", "get the file again") from error
     arrays = {}
     for name, entry in entries:
         kind, shape = entry["dtype"], entry["shape"]
@@ -153,9 +151,7 @@ def _read_safetensors(file: Path) -> dict[str, Array]:
 def _read_pdparams(file: Path) -> dict[str, Array]:
     loaded = restricted_load(file)
     if not isinstance(loaded, Mapping):
-        raise ArtifactError(
-            f"{file} holds a {type(loaded).__name__} where tensors by name are expected", _FORMATS
-        )
+        raise ArtifactError(f"{file} holds a {type(loaded).__name__} where tensors by name are expected", _FORMATS)
     arrays = {}
     for key, value in loaded.items():
         name = key.decode("utf-8", "replace") if isinstance(key, bytes) else key
@@ -224,9 +220,7 @@ def apply_weights(network: Any, arrays: Mapping[str, Array], *, source: str) -> 
     return report
 
 
-def _compare(
-    network: Any, state: Mapping[str, Any], arrays: Mapping[str, Array], source: str
-) -> WeightReport:
+def _compare(network: Any, state: Mapping[str, Any], arrays: Mapping[str, Array], source: str) -> WeightReport:
     both = sorted(set(state) & set(arrays))
     wrong = [
         WrongShape(name, tuple(arrays[name].shape), tuple(state[name].shape))
@@ -250,9 +244,7 @@ def _head_tensors(network: Any, state: Mapping[str, Any]) -> tuple[str, ...]:
         linear = [path for path, layer in network.named_sublayers() if isinstance(layer, paddle.nn.Linear)]
         layers = tuple(linear[-1:])
     return tuple(
-        sorted(
-            f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias") if f"{layer}.{kind}" in state
-        )
+        sorted(f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias") if f"{layer}.{kind}" in state)
     )
 
 
@@ -281,13 +273,9 @@ def _refuse_other_architecture(network: Any, report: WeightReport, arrays: Mappi
 
 def _check_values(name: str, array: Array, parameter: Any, source: str) -> None:
     if parameter.is_floating_point() and array.dtype.kind != "f":
-        raise ArtifactError(
-            f"{source}: {name} is {array.dtype}, a float type is needed", "give unquantized weights"
-        )
+        raise ArtifactError(f"{source}: {name} is {array.dtype}, a float type is needed", "give unquantized weights")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ArtifactError(
-            f"{source}: {name} holds NaN or infinite values", "give weights of a run that converged"
-        )
+        raise ArtifactError(f"{source}: {name} holds NaN or infinite values", "give weights of a run that converged")
 
 
 def _native(array: Array) -> Array:

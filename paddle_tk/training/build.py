@@ -11,8 +11,8 @@ from typing import Any
 import paddle
 
 from paddle_tk import __version__
-from paddle_tk.console import Output
 from paddle_tk.config.schema import Config
+from paddle_tk.console import Output
 from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.datasets import load_dataset
 from paddle_tk.data.loader import EvalLoader, TrainLoader, choose_workers
@@ -68,7 +68,7 @@ def build_trainer(config: Config, folder: Path, config_sha256: str, device: str,
     seed_everything(config.seed)
     network = build_network(config, num_classes, output)
     loaders = build_loaders(config, bundle)
-    model = _build_model(config, network, num_classes, loaders.train, device)
+    model = _build_model(config, network, num_classes, loaders.train, device, output)
     settings = TrainerSettings(
         folder=folder,
         epochs=epoch_count(config),
@@ -190,10 +190,12 @@ def build_loaders(config: Config, bundle: DatasetBundle) -> Loaders:
 
 
 def _build_model(
-    config: Config, network: paddle.nn.Layer, num_classes: int, train: TrainLoader, device: str
+    config: Config, network: paddle.nn.Layer, num_classes: int, train: TrainLoader, device: str, output: Output
 ) -> FitModel:
     trainer = config.trainer
     precision = Precision(trainer.precision, trainer.amp_level, device)
+    if precision.note:
+        output.warn(precision.note)
     factor = learning_rate_factor(
         trainer.schedule,
         updates_per_epoch=-(-train.batches_per_epoch // trainer.accumulate_grad_batches),

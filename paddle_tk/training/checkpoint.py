@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,7 @@ class CheckpointStore:
     Args:
         folder: The run's ``checkpoints`` folder.
         keep_last: Newest checkpoints that are kept.
-        keep_top_k: Best checkpoints that are kept, by the metric they were saved with.
-        higher_is_better: Direction of that metric.
+        keep_top_k: Best checkpoints that are kept, by the rank they were saved with.
         warn: Called with one line when a damaged checkpoint is passed over.
     """
 
@@ -65,12 +64,10 @@ class CheckpointStore:
         *,
         keep_last: int = 2,
         keep_top_k: int = 1,
-        higher_is_better: bool = True,
         warn: Callable[[str], None] = print,
     ) -> None:
         self.folder = folder
         self.keep_last, self.keep_top_k = keep_last, keep_top_k
-        self.higher_is_better = higher_is_better
         self._warn = warn
 
     def save(
@@ -80,7 +77,7 @@ class CheckpointStore:
         *,
         epoch: int,
         step: int,
-        metric: float | None,
+        rank: Sequence[float] | None,
     ) -> Path:
         """Writes a checkpoint and drops those that need not be kept.
 
@@ -89,7 +86,7 @@ class CheckpointStore:
             state: JSON-able rest.
             epoch: Finished epochs.
             step: Batches done in the running epoch.
-            metric: Validation metric of the epoch that ends here; None in mid-epoch.
+            rank: Orders finished epochs, lower is better, compared item by item; None in mid-epoch.
 
         Raises:
             BadInput: The disk is full; earlier checkpoints are untouched.
@@ -101,7 +98,7 @@ class CheckpointStore:
                 payload = safetensors_bytes({k: np.ascontiguousarray(v) for k, v in sorted(arrays.items())})
                 (staging / f"{part}.safetensors").write_bytes(payload)
                 hashes[f"{part}.safetensors"] = sha256_bytes(payload)
-            body = {"files": hashes, "metric": metric, "state": dict(state)}
+            body = {"files": hashes, "rank": rank if rank is None else list(rank), "state": dict(state)}
             write_json(staging / STATE, {**body, "sha256": sha256_bytes(canonical_json(body))})
         self._prune()
         return target
@@ -121,19 +118,19 @@ class CheckpointStore:
         return self._first_good(self._ranked())
 
     def _first_good(self, candidates: list[Path]) -> Checkpoint | None:
-        for folder, following in zip(candidates, [*candidates[1:], None], strict=True):
+        for index, folder in enumerate(candidates):
             try:
                 return load_checkpoint(folder)
             except ArtifactError as error:
-                after = f"using {following.name}" if following else "no other checkpoint is left"
+                following = candidates[index + 1 :]
+                after = f"trying {following[0].name}" if following else "no other checkpoint is left"
                 self._warn(f"checkpoint {folder.name} is damaged ({error.problem}); {after}")
         return None
 
     def _ranked(self) -> list[Path]:
-        """Folders that carry a metric, best first; of equals the earlier one."""
-        scored = [(m, p) for p in self.folders() if (m := _metric(p)) is not None]
-        sign = -1 if self.higher_is_better else 1
-        return [p for m, p in sorted(scored, key=lambda pair: (sign * pair[0], position(pair[1])))]
+        """Folders of finished epochs, best first; of equals the earlier one."""
+        scored = [(rank, position(p), p) for p in self.folders() if (rank := _rank(p)) is not None]
+        return [p for _, _, p in sorted(scored)]
 
     def _prune(self) -> None:
         kept = set(self.folders()[-self.keep_last :]) | set(self._ranked()[: self.keep_top_k])
@@ -146,12 +143,12 @@ class CheckpointStore:
                 shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _metric(folder: Path) -> float | None:
+def _rank(folder: Path) -> list[float] | None:
     try:
-        value = json.loads((folder / STATE).read_text(encoding="utf-8"))["metric"]
+        value = json.loads((folder / STATE).read_text(encoding="utf-8"))["rank"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return float(value) if isinstance(value, int | float) else None
+    return [float(v) for v in value] if isinstance(value, list) else None
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -168,9 +165,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         tensors = {n.removesuffix(".safetensors"): _tensors(folder / n, h) for n, h in raw["files"].items()}
         return Checkpoint(folder, tensors, raw["state"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = (
-            f"{type(error).__name__} in {STATE}" if not isinstance(error, OSError) else f"{error.strerror}"
-        )
+        reason = f"{type(error).__name__} in {STATE}" if not isinstance(error, OSError) else f"{error.strerror}"
         raise ArtifactError(f"{folder.name}: {reason}", "resume from another checkpoint") from error
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,6 +18,7 @@ import paddle
 from paddle.hapi.callbacks import LRScheduler, config_callbacks
 
 from paddle_tk.errors import CheckFailed
+from paddle_tk.processing import softmax
 from paddle_tk.training.ema import Ema
 from paddle_tk.training.precision import Precision
 from paddle_tk.training.progress import Progress
@@ -57,6 +58,7 @@ class FitModel(paddle.Model):
         self.stop_signal: int | None = None
         self.stop_now = False
         self.eval_predictions: list[np.ndarray] = []
+        self.eval_scores: list[np.ndarray] = []
         self.eval_labels: list[np.ndarray] = []
         self._eval_loss, self._eval_samples = 0.0, 0
         self._train_data: Any = None
@@ -114,7 +116,7 @@ class FitModel(paddle.Model):
         logs.update(self.run_evaluation(eval_data, hooks))
         if self.stop_signal is not None:
             return  # the evaluation may be cut short: it is run again after the resume
-        self.progress.next_epoch(logs[self.main_metric], self.higher_is_better)
+        self.progress.next_epoch(self.rank(logs))
         self.history.append(logs)
         hooks.on_epoch_end(epoch, logs)
 
@@ -130,6 +132,11 @@ class FitModel(paddle.Model):
             "images_per_second": progress.samples / max(progress.epoch_seconds, 1e-9),
         }
 
+    def rank(self, logs: Mapping[str, Any]) -> list[float]:
+        """Returns what orders epochs, lower is better: the main metric, then the loss, which breaks ties."""
+        value = float(logs[self.main_metric])
+        return [-value if self.higher_is_better else value, float(logs["val_loss"])]
+
     def run_evaluation(self, eval_data: Any, hooks: Any = None) -> dict[str, Any]:
         """Evaluates with averaged weights where there are any, in autocast where training uses it.
 
@@ -137,7 +144,7 @@ class FitModel(paddle.Model):
             "val_loss" and "val_<metric>" over all images, with "val_n", the image count.
         """
         eval_data.stop_when = lambda: self.stop_signal is not None
-        self.eval_predictions, self.eval_labels = [], []
+        self.eval_predictions, self.eval_scores, self.eval_labels = [], [], []
         self._eval_loss, self._eval_samples = 0.0, 0
         hooks = hooks or config_callbacks([LRScheduler(by_step=False, by_epoch=False)], model=self, verbose=0)
         hooks.on_begin("eval", {"steps": len(eval_data), "metrics": self._metrics_name()})
@@ -152,9 +159,7 @@ class FitModel(paddle.Model):
         hooks.on_end("eval", values)
         return values
 
-    def train_batch(
-        self, inputs: Any, labels: Any = None, update: bool = True
-    ) -> tuple[list[np.ndarray], list[Any]]:
+    def train_batch(self, inputs: Any, labels: Any = None, update: bool = True) -> tuple[list[np.ndarray], list[Any]]:
         """One batch: forward, backward, and with ``update`` the optimizer, the schedule and the average.
 
         Raises:
@@ -164,9 +169,7 @@ class FitModel(paddle.Model):
         images, target = inputs[0], labels[0]
         self.network.train()
         self.mode = "train"
-        mixed = (
-            (images, target) if self.mix is None else self.mix(images, target, progress.epoch, progress.step)
-        )
+        mixed = (images, target) if self.mix is None else self.mix(images, target, progress.epoch, progress.step)
         with self.precision.autocast():
             outputs = _as_list(self.network(mixed[0]))
             loss = self._loss(*outputs, mixed[1])
@@ -223,7 +226,9 @@ class FitModel(paddle.Model):
         self._eval_loss += loss * samples
         self._eval_samples += samples
         self._measure(outputs[0], target)
-        self.eval_predictions.append(to_array(outputs[0]).argmax(axis=1))
+        probabilities = softmax(to_array(outputs[0]))
+        self.eval_predictions.append(probabilities.argmax(axis=1))
+        self.eval_scores.append(probabilities.max(axis=1))
         self.eval_labels.append(to_array(target))
         return [np.float32(loss)], []
 

@@ -123,8 +123,6 @@ def _short(name: str) -> str:
 def _pixels(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Glyph .* missing"
-        )  # names the font cannot spell become boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # names the font cannot spell become boxes
         canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])

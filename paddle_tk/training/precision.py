@@ -21,6 +21,9 @@ class Precision:
         level: "O1" or "O2"; without meaning for fp32.
         device: "cpu" or "gpu:N".
 
+    Attributes:
+        note: What the user should know when the arithmetic is not what was asked for; empty otherwise.
+
     Raises:
         BadInput: fp16 on a CPU, which Paddle has no kernels for.
     """
@@ -31,6 +34,11 @@ class Precision:
                 "trainer.precision=fp16 needs a GPU, this run uses the CPU",
                 "use trainer.precision=bf16 or fp32",
             )
+        self.note = ""
+        if name == "bf16" and not device.startswith("gpu"):
+            # Paddle 3.3's autocast and decorate return unchanged on a CPU (python/paddle/amp/auto_cast.py).
+            self.note = "trainer.precision=bf16 has no effect on a CPU in Paddle 3.3: computing in fp32"
+            name = "fp32"
         self.name, self.level = name, level
         # bfloat16 has float32's range and needs no scaling.
         self.scaler = paddle.amp.GradScaler(init_loss_scaling=2.0**15) if name == "fp16" else None

@@ -21,7 +21,7 @@ class Progress:
         train_images: Images trained on, all epochs.
         epoch_seconds: Seconds of training in the running epoch.
         total_seconds: Wall seconds of all attempts.
-        best_value: Best validation metric so far.
+        best_rank: Rank of the best epoch so far: lower is better, compared item by item.
         best_epoch: The epoch that reached it, counted from 1.
         train_metrics: Training metrics over the running epoch so far.
         finished: A callback ended the training before the last epoch.
@@ -36,7 +36,7 @@ class Progress:
     train_images: int = 0
     epoch_seconds: float = 0.0
     total_seconds: float = 0.0
-    best_value: float | None = None
+    best_rank: list[float] = field(default_factory=list)
     best_epoch: int = 0
     train_metrics: dict[str, float] = field(default_factory=dict)
     finished: bool = False
@@ -53,12 +53,11 @@ class Progress:
         self.epoch_seconds += seconds
         self.train_seconds += seconds
 
-    def next_epoch(self, value: float, higher_is_better: bool) -> None:
-        """Closes the running epoch, whose validation metric was ``value``."""
+    def next_epoch(self, rank: list[float]) -> None:
+        """Closes the running epoch, whose validation figures rank it by ``rank`` (lower is better)."""
         self.epoch += 1
-        better = self.best_value is None or (value > self.best_value) == higher_is_better
-        if better and value != self.best_value:
-            self.best_value, self.best_epoch = value, self.epoch
+        if not self.best_rank or rank < self.best_rank:
+            self.best_rank, self.best_epoch = rank, self.epoch
         self.step = 0
         self.loss_sum, self.samples, self.epoch_seconds = 0.0, 0, 0.0
         self.train_metrics = {}

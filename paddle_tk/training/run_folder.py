@@ -65,9 +65,7 @@ def _find(base: Path, explicit: bool, loaded: LoadedConfig, resume: str) -> Path
     if resume != "auto":
         folder = Path(resume)
         if not (folder / CONFIG).is_file():
-            raise BadInput(
-                f"--resume {folder}: no run is there (no {CONFIG})", "give a run folder or --resume auto"
-            )
+            raise BadInput(f"--resume {folder}: no run is there (no {CONFIG})", "give a run folder or --resume auto")
         return folder
     if explicit:
         return base if (base / CONFIG).is_file() else None
@@ -76,9 +74,7 @@ def _find(base: Path, explicit: bool, loaded: LoadedConfig, resume: str) -> Path
 
 
 def _newest_mtime(folder: Path) -> float:
-    return max(
-        p.stat().st_mtime for p in (folder / CONFIG, folder / CHECKPOINTS, folder / HISTORY) if p.exists()
-    )
+    return max(p.stat().st_mtime for p in (folder / CONFIG, folder / CHECKPOINTS, folder / HISTORY) if p.exists())
 
 
 def _saved_hash(path: Path) -> str:
@@ -102,9 +98,7 @@ def _require_same(folder: Path, config: Config) -> None:
     try:
         saved = load_config(folder / CONFIG)
     except BadInput as error:
-        raise BadInput(
-            f"{folder / CONFIG} cannot be read: {error.problem}", "choose another --run-dir"
-        ) from error
+        raise BadInput(f"{folder / CONFIG} cannot be read: {error.problem}", "choose another --run-dir") from error
     changed = differences(saved.config, config)
     if changed:
         raise BadInput(

@@ -18,9 +18,7 @@ from paddle_tk.training.tensors import (
 )
 
 
-def capture_state(
-    model: FitModel, callbacks: Sequence[Any]
-) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+def capture_state(model: FitModel, callbacks: Sequence[Any]) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
     """Returns (tensors by part, JSON-able rest) of a prepared model between two updates."""
     tensors = {
         "model": network_state(model.network),

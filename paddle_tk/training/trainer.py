@@ -92,7 +92,6 @@ class Trainer:
             settings.folder / CHECKPOINTS,
             keep_last=settings.keep_last,
             keep_top_k=settings.keep_top_k,
-            higher_is_better=self.model.higher_is_better,
             warn=self.output.warn,
         )
 
@@ -127,9 +126,7 @@ class Trainer:
     def _prepare_folder(self) -> None:
         settings = self.settings
         remove_leftovers(settings.folder)
-        copies = (
-            1 + _EXTRA_TENSORS.get(type(self.model._optimizer).__name__, 1) + (self.model.ema is not None)
-        )
+        copies = 1 + _EXTRA_TENSORS.get(type(self.model._optimizer).__name__, 1) + (self.model.ema is not None)
         weights = sum(int(np.prod(t.shape)) * 4 for t in self.model.network.state_dict().values())
         kept = settings.keep_last + settings.keep_top_k + 1  # one is written before one is dropped
         require_free_space(settings.folder, weights * (copies * kept + 1), "checkpoints")
@@ -145,21 +142,17 @@ class Trainer:
             return
         restore_state(self.model, self._callbacks, checkpoint)
         self._earlier_seconds = progress.total_seconds
-        self.model.history = [
-            {k: v for k, v in r.items() if k != "kind"} for r in records if r["kind"] == "epoch"
-        ]
-        self.output.say(
-            f"resumed from {checkpoint.folder.name}: epoch {progress.epoch + 1}, batch {progress.step + 1}"
-        )
+        self.model.history = [{k: v for k, v in r.items() if k != "kind"} for r in records if r["kind"] == "epoch"]
+        self.output.say(f"resumed from {checkpoint.folder.name}: epoch {progress.epoch + 1}, batch {progress.step + 1}")
 
     def _seconds(self) -> float:
         return self._earlier_seconds + time.perf_counter() - self._began
 
-    def _save(self, metric: float | None) -> None:
+    def _save(self, rank: list[float] | None) -> None:
         progress = self.model.progress
         progress.total_seconds = self._seconds()
         tensors, state = capture_state(self.model, self._callbacks)
-        self.store.save(tensors, state, epoch=progress.epoch, step=progress.step, metric=metric)
+        self.store.save(tensors, state, epoch=progress.epoch, step=progress.step, rank=rank)
 
     def _finish(self) -> TrainResult:
         best = self.store.best()

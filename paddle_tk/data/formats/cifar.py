@@ -40,8 +40,8 @@ def load_cifar10(
     """Reads CIFAR-10: 50,000 training and 10,000 test images, 32x32 RGB, held in memory (184 MB).
 
     Args:
-        root: ``cifar-10-python.tar.gz``, the folder ``cifar-10-batches-py``, or a folder that holds either; None:
-            ``$PADDLE_TK_HOME/datasets/cifar10``.
+        root: ``cifar-10-python.tar.gz``, the folder ``cifar-10-batches-py``, or a folder that holds either;
+            None: ``$PADDLE_TK_HOME/datasets/cifar10``.
         val_fraction: Share of the training images that become "val", stratified.
         test_fraction: Without effect: the test split is published.
         split_seed: Seed of the validation split.
@@ -95,9 +95,7 @@ def _folder_batches(folder: Path) -> Iterator[tuple[str, Mapping[bytes, Any]]]:
         try:
             yield name, _read(path.read_bytes, str(path))
         except OSError as error:
-            raise DataError(
-                f"{path} cannot be read: {error.strerror or error}", "check the file's rights"
-            ) from error
+            raise DataError(f"{path} cannot be read: {error.strerror or error}", "check the file's rights") from error
 
 
 def _archive_batches(archive: Path) -> Iterator[tuple[str, Mapping[bytes, Any]]]:
@@ -119,7 +117,7 @@ def _archive_batches(archive: Path) -> Iterator[tuple[str, Mapping[bytes, Any]]]
 
 
 def _read(read: Callable[[], bytes], name: str) -> Mapping[bytes, Any]:
-    """Unpickles one file; a batch comes back with its pixels as uint8 (10000, 32, 32, 3) under ``b"images"``."""
+    """Unpickles one file; a batch comes back with uint8 (10000, 32, 32, 3) under ``b"images"``."""
     try:
         raw = restricted_load(io.BytesIO(read()))
     except ArtifactError as error:
@@ -132,8 +130,8 @@ def _read(read: Callable[[], bytes], name: str) -> Mapping[bytes, Any]:
     expected = (BATCH_IMAGES, 3 * SIDE * SIDE)
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != expected:
         raise DataError(f"{name}: pixels must be uint8 {expected}, got {_shape(pixels)}", _FIX)
-    in_range = isinstance(labels, list) and all(type(i) is int and 0 <= i < CLASS_COUNT for i in labels)
-    if not in_range or len(labels) != BATCH_IMAGES:
+    whole = isinstance(labels, list) and len(labels) == BATCH_IMAGES
+    if not whole or not all(type(label) is int and 0 <= label < CLASS_COUNT for label in labels or ()):
         raise DataError(f"{name}: expected {BATCH_IMAGES} labels from 0 to {CLASS_COUNT - 1}", _FIX)
     names = raw.get(b"filenames")
     if not isinstance(names, list) or len(names) != BATCH_IMAGES:
@@ -158,8 +156,7 @@ def _text(value: object) -> str:
 
 
 def _split(batches: list[Mapping[bytes, Any]]) -> ArraySplit:
-    images = np.concatenate([batch[b"images"] for batch in batches])
+    images = np.empty((BATCH_IMAGES * len(batches), SIDE, SIDE, 3), np.uint8)
+    np.concatenate([batch[b"images"] for batch in batches], out=images)
     labels = np.array([label for batch in batches for label in batch[b"labels"]], np.int64)
-    return ArraySplit(
-        np.ascontiguousarray(images), labels, [_text(n) for b in batches for n in b[b"filenames"]]
-    )
+    return ArraySplit(images, labels, [_text(n) for b in batches for n in b[b"filenames"]])

@@ -37,9 +37,7 @@ def load_digits(
         DataError: A root was given.
     """
     if root is not None:
-        raise DataError(
-            f"digits comes with scikit-learn and reads no folder, got data.root={root}", "drop data.root"
-        )
+        raise DataError(f"digits comes with scikit-learn and reads no folder, got data.root={root}", "drop data.root")
     from sklearn.datasets import load_digits as embedded
 
     raw = embedded()

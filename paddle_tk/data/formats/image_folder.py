@@ -49,20 +49,24 @@ def load_image_folder(
 ) -> DatasetBundle:
     """Lists, verifies and splits a folder of images; the images themselves are decoded when they are used.
 
-    Every image is decoded once before anything else happens, so that a damaged file cannot stop a training half-way.
-    That costs one decoding per image (about 3 ms and one core for a 640x480 JPEG, spread over all cores); the verdict
-    is remembered by path, size and modification time, and the next run only lists the files.
+    Every image is decoded once before anything else happens, so that a damaged file cannot stop a training
+    half-way. That costs one decoding per image (about 3 ms and one core for a 640x480 JPEG, spread over all
+    cores); the verdict is remembered by path, size and modification time, and the next run only lists the
+    files.
 
     Args:
-        root: ``root/{train,val,test}/<class>/*`` ("validation" is accepted for "val") or ``root/<class>/*``; None:
-            ``$PADDLE_TK_HOME/datasets/image_folder``.
-        val_fraction: Share of the training images that become "val" where there is no such folder, stratified.
-        test_fraction: Share of the training images that become "test" where there is no such folder, taken first.
+        root: ``root/{train,val,test}/<class>/*`` ("validation" is accepted for "val") or ``root/<class>/*``;
+            None: ``$PADDLE_TK_HOME/datasets/image_folder``.
+        val_fraction: Share of the training images that become "val" where there is no such folder,
+            stratified.
+        test_fraction: Share of the training images that become "test" where there is no such folder, taken
+            first.
         split_seed: Seed of the splits.
         skip_unreadable: Leave out files that cannot be decoded and list them in the bundle.
 
     Raises:
-        DataError: No such folder, no classes, an empty class, splits of other classes, or files that cannot be decoded.
+        DataError: No such folder, no classes, an empty class, splits of other classes, or files that cannot
+            be decoded.
     """
     folder = Path(root).expanduser() if root is not None else dataset_folder("image_folder")
     listings = _listings(folder)
@@ -123,11 +127,7 @@ def _list(folder: Path) -> _Listing:
 def _images(folder: str) -> tuple[FileStat, ...]:
     found = []
     for entry in os.scandir(folder):
-        if (
-            os.path.splitext(entry.name)[1].lower() in SUFFIXES
-            and not entry.name.startswith(".")
-            and entry.is_file()
-        ):
+        if os.path.splitext(entry.name)[1].lower() in SUFFIXES and not entry.name.startswith(".") and entry.is_file():
             stat = entry.stat()
             found.append(FileStat(entry.path, stat.st_size, stat.st_mtime_ns))
     return tuple(sorted(found))
@@ -135,18 +135,13 @@ def _images(folder: str) -> tuple[FileStat, ...]:
 
 def _check_classes(root: Path, listings: Mapping[str, _Listing], classes: Sequence[str]) -> None:
     if len(classes) < 2:
-        raise DataError(
-            f"{listings['train'].folder} holds only one class, '{classes[0]}'", "at least two are needed"
-        )
+        raise DataError(f"{listings['train'].folder} holds only one class, '{classes[0]}'", "at least two are needed")
     for listing in listings.values():
         missing, extra = sorted(set(classes) - set(listing.files)), sorted(set(listing.files) - set(classes))
         if missing or extra:
-            told = [f"without {_some(missing)}"] * bool(missing) + [f"with unknown {_some(extra)}"] * bool(
-                extra
-            )
+            told = [f"without {_some(missing)}"] * bool(missing) + [f"with unknown {_some(extra)}"] * bool(extra)
             raise DataError(
-                f"the classes in {listing.folder} differ from those in {listings['train'].folder}: "
-                + ", ".join(told),
+                f"the classes in {listing.folder} differ from those in {listings['train'].folder}: " + ", ".join(told),
                 "give every split the same class folders",
             )
     _check_not_empty(listings)
@@ -187,7 +182,7 @@ def _by_class_folder(root: Path, listings: Mapping[str, _Listing]) -> dict[str, 
 
 
 def _content_digest(root: Path, listings: Mapping[str, _Listing]) -> str:
-    """Returns the SHA-256 over sorted (relative path, size): moving the folder changes nothing, a new file does."""
+    """Returns the SHA-256 over sorted (relative path, size), so moving the folder changes nothing."""
     files = [file for listing in listings.values() for group in listing.files.values() for file in group]
     rows = sorted((os.path.relpath(file.path, root), file.size) for file in files)
     return sha256_bytes(canonical_json([[os.fsencode(path).hex(), size] for path, size in rows]))

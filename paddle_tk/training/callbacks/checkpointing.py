@@ -12,11 +12,11 @@ class Checkpointing(paddle.callbacks.Callback):
     """Decides when to save; ``save`` knows how.
 
     Args:
-        save: Called with the validation metric of the epoch that just ended, or None in mid-epoch.
+        save: Called with the rank of the epoch that just ended (see ``FitModel.rank``), or None in mid-epoch.
         every: Updates between two checkpoints within an epoch; None: epochs only.
     """
 
-    def __init__(self, save: Callable[[float | None], None], every: int | None) -> None:
+    def __init__(self, save: Callable[[list[float] | None], None], every: int | None) -> None:
         super().__init__()
         self._save, self._every = save, every
         self._saved_updates = -1
@@ -44,8 +44,8 @@ class Checkpointing(paddle.callbacks.Callback):
         return done % model._accumulate != 0 and done < model._train_data.batches_per_epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Saves with the epoch's metric."""
-        self._save(float((logs or {})[self.model.main_metric]))
+        """Saves with the epoch's rank."""
+        self._save(self.model.rank(logs or {}))
         self._saved_updates = self.model.progress.updates
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

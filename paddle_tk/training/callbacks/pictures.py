@@ -43,9 +43,10 @@ class Pictures(paddle.callbacks.Callback):
                 sink.image(tag, picture, self.model.progress.updates)
 
     def _samples(self, predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        scores = np.concatenate(self.model.eval_scores)
         # Mistakes first: they are what one looks for.
         order = np.argsort(predicted == labels, kind="stable")[: self.count]
         images = [self.split.image(int(i)) for i in order]
         names = [self.classes[int(labels[i])] for i in order]
         guesses = [self.classes[int(predicted[i])] for i in order]
-        return predictions_picture(images, names, guesses, None)
+        return predictions_picture(images, names, guesses, [float(scores[i]) for i in order])

@@ -41,9 +41,7 @@ class ProgressBar(paddle.callbacks.Callback):
             TimeRemainingColumn(),
         )
         self._bar = Progress(*columns, console=self.output.console)
-        self._task = self._bar.add_task(
-            "", total=self.epochs * self.batches, completed=self._done(), figures=""
-        )
+        self._task = self._bar.add_task("", total=self.epochs * self.batches, completed=self._done(), figures="")
         self._bar.start()
 
     def on_train_batch_end(self, step: int, logs: dict[str, Any] | None = None) -> None:
@@ -64,12 +62,12 @@ class ProgressBar(paddle.callbacks.Callback):
         """Prints the epoch's line."""
         values = logs or {}
         done = self._done() - self._began_at
-        left = (
-            (time.perf_counter() - self._began) / max(1, done) * (self.epochs * self.batches - self._done())
-        )
+        left = (time.perf_counter() - self._began) / max(1, done) * (self.epochs * self.batches - self._done())
         names = [k for k in values if k.startswith(("train_", "val_")) and k != "val_n"]
         figures = "  ".join(f"{k} {values[k]:.4f}" for k in names)
-        line = f"epoch {epoch + 1}/{self.epochs}  {figures}  {values['images_per_second']:.0f} images/s  {left:.0f} s left"
+        line = (
+            f"epoch {epoch + 1}/{self.epochs}  {figures}  {values['images_per_second']:.0f} images/s  {left:.0f} s left"
+        )
         self.output.say(line)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

@@ -68,19 +68,13 @@ def record_scalars(record: Mapping[str, Any]) -> dict[str, float]:
     return {
         prefix + key: float(value)
         for key, value in record.items()
-        if key not in _NOT_SCALARS
-        and isinstance(value, (int, float, np.number))
-        and not isinstance(value, bool)
+        if key not in _NOT_SCALARS and isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     }
 
 
 def replay_points(replay: Iterable[Mapping[str, Any]]) -> Iterator[Point]:
     """Yields every figure of the records, each tag and step once; of two of one step the later counts."""
-    latest = {
-        (tag, int(record["step"])): value
-        for record in replay
-        for tag, value in record_scalars(record).items()
-    }
+    latest = {(tag, int(record["step"])): value for record in replay for tag, value in record_scalars(record).items()}
     for (tag, step), value in latest.items():
         yield Point(tag, value, step)
 
@@ -100,7 +94,5 @@ def check_image(rgb_uint8: np.ndarray) -> np.ndarray:
         ValueError: It is not (height, width, 3) uint8.
     """
     if rgb_uint8.ndim != 3 or rgb_uint8.shape[2] != 3 or rgb_uint8.dtype != np.uint8:
-        raise ValueError(
-            f"a picture must be (height, width, 3) uint8, got {rgb_uint8.shape} {rgb_uint8.dtype}"
-        )
+        raise ValueError(f"a picture must be (height, width, 3) uint8, got {rgb_uint8.shape} {rgb_uint8.dtype}")
     return np.ascontiguousarray(rgb_uint8)

@@ -47,9 +47,7 @@ def choose_port(host: str, requested: int | None) -> int:
         machine.
     """
     if requested is not None and not 0 <= requested <= 65535:
-        raise BadInput(
-            f"port {requested} is out of range", "give a port from 1 to 65535, or 0 for any free one"
-        )
+        raise BadInput(f"port {requested} is out of range", "give a port from 1 to 65535, or 0 for any free one")
     if requested is not None:
         found = _listen(host, requested)
         if found is None:
@@ -137,9 +135,7 @@ class Viewer:
             self.check()
             if time.monotonic() > deadline:
                 self.stop()
-                raise CheckFailed(
-                    f"VisualDL does not answer within {_START_SECONDS:.0f} s", self._last_words()
-                )
+                raise CheckFailed(f"VisualDL does not answer within {_START_SECONDS:.0f} s", self._last_words())
             time.sleep(0.1)
         self.check()  # somebody else's server may have answered on a port that was taken in the meantime
 
@@ -163,7 +159,7 @@ class Viewer:
         ]
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection(self._reachable, self.port, timeout=5)  # asks no proxy
+        connection = http.client.HTTPConnection(self._reachable, self.port, timeout=2)  # asks no proxy
         try:
             connection.request("GET", "/alive")
             return connection.getresponse().status < 400
@@ -178,9 +174,7 @@ class Viewer:
             return
         words = self._last_words()
         if "in use" in words:
-            raise BadInput(
-                f"port {self.port} on {self.host} is in use", "give another --port, or 0 for any free one"
-            )
+            raise BadInput(f"port {self.port} on {self.host} is in use", "give another --port, or 0 for any free one")
         raise CheckFailed(f"the VisualDL server ended with code {code}: {words}", "run tools/doctor.py")
 
     def refresh(self) -> bool:

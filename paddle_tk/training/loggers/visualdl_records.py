@@ -93,9 +93,7 @@ def _resumed(known: Sequence[bytes], replay: Sequence[Mapping[str, Any]]) -> lis
     # The server takes the first record for proof that this is a record file, so it comes first here as well.
     first = meta_data(display_name="", walltime=now).SerializeToString()
     points = [
-        scalar(
-            point.tag, point.value, point.step, logged_at.get((point.tag, point.step), now)
-        ).SerializeToString()
+        scalar(point.tag, point.value, point.step, logged_at.get((point.tag, point.step), now)).SerializeToString()
         for point in replay_points(replay)
     ]
     return [first, *points, *pictures]

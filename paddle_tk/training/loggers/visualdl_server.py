@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 _HEADER_BYTES = 8
@@ -40,8 +42,11 @@ class WholeRecords:
         """
         if self._damaged:
             raise EOFError
-        record = self._take() or (self._refill() and self._take())
-        if not record:
+        record = self._take()
+        if record is None:
+            self._refill()
+            record = self._take()
+        if record is None:
             raise EOFError
         if not _decodable(record):
             self._damaged = True  # what follows cannot be trusted: a record's length may be what is wrong
@@ -62,14 +67,13 @@ class WholeRecords:
         self._offset += end
         return record
 
-    def _refill(self) -> bool:
+    def _refill(self) -> None:
         try:
             with self._path.open("rb") as stream:
                 stream.seek(self._offset)
                 self._buffer = stream.read()
-        except OSError:
+        except OSError:  # deleted: nothing more will come
             self._buffer = b""
-        return bool(self._buffer)
 
 
 def _decodable(record: bytes) -> bool:
@@ -97,7 +101,16 @@ def main() -> None:
 
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     record_reader._RecordReader = WholeRecords
-    app.main()
+    try:
+        app.main()
+    except Exception:
+        traceback.print_exc()
+    except SystemExit:  # the reason has been printed
+        pass
+    finally:
+        # A thread of VisualDL's would wait for ever for a server that could not start, for a port in use.
+        sys.stderr.flush()
+        os._exit(1)
 
 
 if __name__ == "__main__":

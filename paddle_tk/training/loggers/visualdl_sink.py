@@ -39,9 +39,7 @@ class VisualDLSink:
         file = start_file(folder, replay)
         self._step = max((int(record["step"]) for record in replay), default=0)
         self._closed = False
-        with contextlib.redirect_stdout(
-            io.StringIO()
-        ):  # it prints that the file exists; that is what we want
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints that the file exists; that is what we want
             self._writer = LogWriter(str(folder), file_name=file.name)
         self._writer.flush()
 

@@ -87,9 +87,7 @@ def _start(wandb: Any, folder: Path, name: str, config: Mapping[str, Any]) -> An
             mode=os.environ.get("WANDB_MODE"),
         )
     except Exception as error:  # wandb raises errors of its own, and of its transport
-        raise BadInput(
-            f"W&B does not start: {error}", "run 'wandb login', or set WANDB_MODE=offline"
-        ) from error
+        raise BadInput(f"W&B does not start: {error}", "run 'wandb login', or set WANDB_MODE=offline") from error
 
 
 def _run_id(folder: Path) -> str:
