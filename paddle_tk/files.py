@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -112,10 +113,10 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         BadInput: The disk is full; nothing is left behind.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".tmp-{target.name}-", dir=target.parent))
+    staging = target.with_name(f".tmp-{target.name}-{secrets.token_hex(4)}")
+    staging.mkdir()
     try:
         yield staging
-        os.chmod(staging, 0o755)
         for file in staging.rglob("*"):
             _fsync(file)
         _fsync(staging)

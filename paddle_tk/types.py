@@ -44,7 +44,8 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Preprocessing:
         """Rebuilds from ``to_dict``'s result."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+        return cls(**fields)
 
 
 @dataclass(frozen=True)

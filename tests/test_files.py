@@ -8,9 +8,13 @@ from paddle_tk import files
 
 
 def test_atomic_folder_leaves_nothing_when_the_block_fails(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), files.atomic_folder(tmp_path / "out") as staging:
-        (staging / "a").write_text("1")
-        raise RuntimeError
+    def write() -> None:
+        with files.atomic_folder(tmp_path / "out") as staging:
+            (staging / "a").write_text("1")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -30,7 +30,8 @@ _DESCRIPTION = """Train a classifier from one config.
   python tools/train.py -c configs/resnet18.yaml data=cifar10 trainer.max_epochs=3
   python tools/train.py -c configs/resnet18.yaml --resume auto
 
-Exit codes: 0 done, 1 training diverged, 2 bad input, 70 crashed, 130 / 143 stopped by Ctrl-C / SIGTERM (state saved)."""
+Exit codes: 0 done, 1 training diverged, 2 bad input, 70 crashed,
+130 / 143 stopped by Ctrl-C / SIGTERM after the state was saved."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,8 +19,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from paddle_tk.config.schema import Config
+from paddle_tk.config.schema import NOT_IDENTITY, Config
 from paddle_tk.errors import BadInput, ConfigError
 from paddle_tk.files import canonical_json, sha256_bytes
 from paddle_tk.registry import closest
@@ -252,7 +253,7 @@ def _explain(location: tuple[Any, ...], kind: str, message: str, value: Any) -> 
 
 
 def _nearest_key(key: str) -> str:
-    known = all_keys(Config) + list(ALIASES)
+    known = [*all_fields(Config), *ALIASES]
     near = closest(key, known)
     if near is None:  # the right name in another section
         leaf = key.rsplit(".", 1)[-1]
@@ -261,29 +262,21 @@ def _nearest_key(key: str) -> str:
     return f" (did you mean '{near}'?)" if near else ""
 
 
-def all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
-    """Returns every dotted key of a section, depth first."""
-    keys: list[str] = []
+def all_fields(section: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
+    """Returns every field of a section by dotted key, depth first."""
+    fields: dict[str, FieldInfo] = {}
     for name, field in section.model_fields.items():
-        keys.append(prefix + name)
+        fields[prefix + name] = field
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys.extend(all_keys(field.annotation, f"{prefix}{name}."))
-    return keys
+            fields.update(all_fields(field.annotation, f"{prefix}{name}."))
+    return fields
 
 
 def identity(config: Config) -> dict[str, Any]:
     """Returns the values that decide what is computed: all but fields marked ``identity: False``."""
-    kept: dict[str, Any] = {}
-    for key, value in flatten(config.model_dump(mode="json")).items():
-        section, field = Config, None
-        for part in key.split("."):
-            field = section.model_fields[part]  # type: ignore[attr-defined]
-            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-                section = field.annotation  # type: ignore[assignment]
-        extra = field.json_schema_extra if field is not None else None
-        if not (isinstance(extra, dict) and extra.get("identity") is False):
-            kept[key] = value
-    return kept
+    fields = all_fields(Config)
+    values = flatten(config.model_dump(mode="json"))
+    return {key: value for key, value in values.items() if fields[key].json_schema_extra != NOT_IDENTITY}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -28,13 +28,13 @@ class Ema:
         with paddle.no_grad():
             self.average = {k: v.detach().astype("float32").clone() for k, v in self._values.items()}
 
-    @paddle.no_grad()
     def update(self, updates: int) -> None:
         """Moves the average after optimizer update number ``updates`` (from 1)."""
         decay = min(self.decay, (1 + updates) / (10 + updates))
-        for name, average in self.average.items():
-            average.scale_(decay)
-            average.add_(self._values[name].astype("float32").scale(1 - decay))
+        with paddle.no_grad():
+            for name, average in self.average.items():
+                average.scale_(decay)
+                average.add_(self._values[name].astype("float32").scale(1 - decay))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -46,10 +46,10 @@ class Ema:
         finally:
             self._copy_in(trained)
 
-    @paddle.no_grad()
     def _copy_in(self, source: Mapping[str, paddle.Tensor]) -> None:
-        for name, tensor in self._values.items():
-            paddle.assign(source[name].astype(tensor.dtype), tensor)
+        with paddle.no_grad():
+            for name, tensor in self._values.items():
+                paddle.assign(source[name].astype(tensor.dtype), tensor)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns the averages as float32 arrays."""

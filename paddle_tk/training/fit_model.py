@@ -186,7 +186,7 @@ class FitModel(paddle.Model):
         now = time.perf_counter()
         progress.add_seconds(now - self._clock)
         self._clock = now
-        return [np.float32(value)], []
+        return [np.asarray(value, np.float32)], []
 
     def _measure(self, logits: paddle.Tensor, target: paddle.Tensor) -> None:
         arrays = to_array(logits), to_array(target)
@@ -203,7 +203,7 @@ class FitModel(paddle.Model):
         step, data = self.progress.step, self._train_data
         first = step - step % self._accumulate
         last = min(first + self._accumulate, data.batches_per_epoch)
-        return samples / sum(data.batch_samples(i) for i in range(first, last))
+        return samples / int(sum(data.batch_samples(i) for i in range(first, last)))
 
     def _update(self) -> None:
         self.precision.step(self._optimizer)
@@ -213,13 +213,12 @@ class FitModel(paddle.Model):
         if self.ema is not None:
             self.ema.update(self.progress.updates)
 
-    @paddle.no_grad()
     def eval_batch(self, inputs: Any, labels: Any = None) -> tuple[list[np.ndarray], list[Any]]:
         """One evaluation batch, in the arithmetic of the training."""
         self.network.eval()
         self.mode = "eval"
         target = labels[0]
-        with self.precision.autocast():
+        with paddle.no_grad(), self.precision.autocast():
             outputs = _as_list(self.network(inputs[0]))
             loss = float(self._loss(*outputs, target))
         samples = int(target.shape[0])
@@ -230,7 +229,7 @@ class FitModel(paddle.Model):
         self.eval_predictions.append(probabilities.argmax(axis=1))
         self.eval_scores.append(probabilities.max(axis=1))
         self.eval_labels.append(to_array(target))
-        return [np.float32(loss)], []
+        return [np.asarray(loss, np.float32)], []
 
 
 def _as_list(outputs: Any) -> list[paddle.Tensor]:

@@ -48,6 +48,7 @@ def _pack(generator: Any) -> list[Any]:
 
 def _unpack(saved: list[Any], like: Any) -> Any:
     device, seed, offset, engine = saved
-    generator = type(like).__new__(type(like))
+    kind: Any = type(like)
+    generator = kind.__new__(kind)
     generator.__setstate__((device, seed, offset, list(engine.encode("ascii"))))
     return generator

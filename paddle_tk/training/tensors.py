@@ -25,16 +25,16 @@ def network_state(network: paddle.nn.Layer) -> dict[str, np.ndarray]:
     return {name: to_array(tensor) for name, tensor in network.state_dict().items()}
 
 
-@paddle.no_grad()
 def load_network_state(network: paddle.nn.Layer, arrays: Mapping[str, np.ndarray]) -> None:
     """Sets every parameter and buffer.
 
     Raises:
         KeyError: An array is missing.
     """
-    for name, tensor in network.state_dict().items():
-        value = paddle.to_tensor(arrays[name])
-        paddle.assign(value.astype(tensor.dtype).reshape(tensor.shape), tensor)
+    with paddle.no_grad():
+        for name, tensor in network.state_dict().items():
+            value = paddle.to_tensor(arrays[name])
+            paddle.assign(value.astype(tensor.dtype).reshape(tensor.shape), tensor)
 
 
 def optimizer_state(optimizer: Any, network: paddle.nn.Layer) -> dict[str, np.ndarray]:

@@ -31,7 +31,7 @@ def test_load_config_reports_every_mistake_at_once_when_several_are_wrong() -> N
 
 
 def test_load_config_names_the_right_section_when_a_key_lacks_it() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'trainer.momentum'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'trainer\.momentum'"):
         load_config(None, ["momentum=0.5"])
 
 

@@ -41,7 +41,7 @@ class Checkpointing(paddle.callbacks.Callback):
     def _in_window(self) -> bool:
         model = self.model
         done = model.progress.step
-        return done % model._accumulate != 0 and done < model._train_data.batches_per_epoch
+        return bool(done % model._accumulate != 0 and done < model._train_data.batches_per_epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves with the epoch's rank."""

@@ -98,7 +98,7 @@ def _start_again(writer: Any, folder: Path, replay: Sequence[Mapping[str, Any]])
 
 def _pictures(files: Sequence[Path], last_step: int) -> Iterator[Any]:
     """Yields the picture events of finished epochs."""
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
     from tensorboardX.proto.event_pb2 import Event
 
     for file in files:

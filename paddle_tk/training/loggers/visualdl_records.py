@@ -105,7 +105,7 @@ def _plain(tag: str) -> str:
 
 def _parsed(records: Sequence[bytes]) -> Iterator[tuple[bytes, Any]]:
     """Yields each record's bytes and its value; stops at the first that cannot be decoded."""
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
     from visualdl.proto.record_pb2 import Record
 
     for raw in records:

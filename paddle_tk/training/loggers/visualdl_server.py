@@ -77,7 +77,7 @@ class WholeRecords:
 
 
 def _decodable(record: bytes) -> bool:
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
     from visualdl.proto.record_pb2 import Record
 
     try:
