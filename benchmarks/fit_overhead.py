@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _report import Claim, finish, interleaved, paired_ratio, parser
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks._report import Claim, finish, interleaved, paired_ratio, parser
 
 BATCH, SIZE, CLASSES, WARMUP = 32, 32, 10, 3
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from paddle_tk.errors import ArtifactError
 from paddle_tk.types import ModelArtifact
 
 Array = np.ndarray[Any, Any]
@@ -43,3 +44,17 @@ def check_batch(batch: Array, artifact: ModelArtifact) -> None:
     if batch.dtype != np.float32 or not fits or len(batch) == 0:
         wanted = ("B", *expected)
         raise ValueError(f"expected a float32 batch of shape {wanted}, B >= 1, got {batch.dtype} {batch.shape}")
+
+
+def require_finite(logits: Array, artifact: ModelArtifact) -> None:
+    """Refuses logits that tell nothing.
+
+    Raises:
+        ArtifactError: A value is NaN or infinite.
+    """
+    bad = int(np.count_nonzero(~np.isfinite(logits).all(axis=1)))
+    if bad:
+        raise ArtifactError(
+            f"the model {artifact.path} returns values that are not finite for {bad} of {len(logits)} images",
+            "use the model it was made from, or train again",
+        )

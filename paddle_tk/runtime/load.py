@@ -12,7 +12,8 @@ from paddle_tk.runtime.base import Predictor
 from paddle_tk.types import ModelArtifact
 
 # The layout of a run folder that training writes and that --model accepts.
-RUN_CONFIG, RUN_ENVIRONMENT, RUN_MODEL = "config.yaml", "environment.json", "model"
+RUN_CONFIG, RUN_MODEL = "config.yaml", "model"
+_RUN_MARKS = ("environment.json", "checkpoints")  # any project may have a config.yaml
 # An exported model lies anywhere; the config it was trained with goes with it under a name that marks no run.
 EXPORTED_CONFIG = "training_config.yaml"
 _ACCEPTED = "give a run folder, a model folder or an ONNX file"
@@ -68,7 +69,7 @@ def _artifact_folder(path: Path) -> Path:
     for folder in (path, path / RUN_MODEL):
         if (folder / MANIFEST).is_file():
             return folder
-    if (path / RUN_CONFIG).is_file():
+    if _is_run(path):
         raise BadInput(
             f"the run in {path} is not finished: it holds no {RUN_MODEL}/{MANIFEST}",
             f"finish it with: python tools/train.py --resume {path}",
@@ -88,10 +89,11 @@ def _config(folder: Path) -> Path | None:
     if (folder / EXPORTED_CONFIG).is_file():
         return folder / EXPORTED_CONFIG
     run = folder.absolute().parent
-    # Any project may have a config.yaml; a run folder also has its environment.
-    if (run / RUN_CONFIG).is_file() and (run / RUN_ENVIRONMENT).is_file():
-        return run / RUN_CONFIG
-    return None
+    return run / RUN_CONFIG if _is_run(run) else None
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / RUN_CONFIG).is_file() and any((folder / mark).exists() for mark in _RUN_MARKS)
 
 
 def load_predictor(source: ModelSource, *, device: str = "cpu", threads: int = 1) -> Predictor:

@@ -1,0 +1,1 @@
+"""One script per claim; each prints its figures, writes JSON and exits 1 when a bound is missed."""

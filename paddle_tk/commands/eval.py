@@ -1,0 +1,100 @@
+"""``tools/eval.py``: how good a trained model is on images it has not seen."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from paddle_tk.cli import EXIT_OK, Output, all_overrides, make_parser, run_command
+from paddle_tk.commands.shared import add_data_options, add_device_option, add_model_option, at_least_one, start
+
+if TYPE_CHECKING:
+    from paddle_tk.evaluate import Evaluation
+
+_DESCRIPTION = """Evaluate a model on the held-out images of its own run, or on another dataset with the same classes.
+
+  python tools/eval.py --model runs/resnet18
+  python tools/eval.py --model exported/model.onnx --json result.json
+  python tools/eval.py --model runs/flowers --data image_folder data.root=~/other_flowers --split test"""
+_MAX_ROWS = 40
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = make_parser("tools/eval.py", _DESCRIPTION)
+    add_model_option(parser)
+    add_data_options(parser)
+    parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="default: test")
+    parser.add_argument("--batch-size", type=at_least_one, metavar="N", help="images per batch (default: the config's)")
+    add_device_option(parser)
+    parser.add_argument("--json", type=Path, metavar="F", help="also write the figures as JSON")
+    return run_command(parser, _body, argv)
+
+
+def _body(arguments: argparse.Namespace, output: Output) -> int:
+    from paddle_tk.runtime.load import load_predictor, open_model
+
+    source = open_model(arguments.model)
+    device, threads = start(arguments.device)
+    from paddle_tk.evaluate import check_classes, evaluate
+    from paddle_tk.pipelines.model_data import load_model_data
+
+    data = load_model_data(source, arguments.data, all_overrides(arguments))
+    check_classes(source.artifact, data.bundle)
+    if not data.own and arguments.split == "test":
+        output.say(f"it is not known whether the model was trained on some of these images of {data.bundle.name}")
+    split = data.bundle.splits[arguments.split]
+    workers, prefetch = data.workers(split)
+    with output.progress(f"{data.bundle.name} {arguments.split}", len(split)) as advance:
+        found = evaluate(
+            load_predictor(source, device=device, threads=threads),
+            split,
+            batch_size=arguments.batch_size or data.config.data.batch_size,
+            label_smoothing=data.label_smoothing,
+            num_workers=workers,
+            prefetch_factor=prefetch,
+            advance=advance,
+        )
+    output.say(_table(found))
+    output.json(
+        arguments.json,
+        {
+            **found.to_dict(),
+            "model": str(arguments.model),
+            "model_sha256": source.sha256,
+            "format": source.artifact.format,
+            "dataset": data.bundle.name,
+            "dataset_fingerprint": data.bundle.fingerprint,
+            "split": arguments.split,
+        },
+    )
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in found.accuracy.items())
+    output.result(
+        f"{data.bundle.name} {arguments.split}: {figures}, loss {found.loss:.4f} (n={found.n}), "
+        f"{found.images_per_second:.0f} images/s on {found.device}"
+    )
+    return EXIT_OK
+
+
+def _table(found: Evaluation) -> Table:
+    table = Table("class", "top-1", "n", box=None, pad_edge=False)
+    rows = list(found.per_class().items())
+    if len(rows) > _MAX_ROWS:  # of many classes, those that are worst
+        rows = sorted(rows, key=lambda row: 2.0 if row[1]["top1"] is None else row[1]["top1"])[:_MAX_ROWS]
+        table.title = f"the {_MAX_ROWS} worst of {len(found.classes)} classes"
+    for name, figures in rows:
+        share = figures["top1"]
+        table.add_row(name, "no images" if share is None else f"{share:.4f}", str(figures["n"]))
+    table.add_section()
+    for name, value in found.accuracy.items():
+        table.add_row(f"all, {name.replace('top', 'top-')}", f"{value:.4f}", str(found.n))
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""``tools/export.py``: a trained model as an ONNX file that is proven to compute the same."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paddle_tk.cli import EXIT_OK, Output, all_overrides, make_parser, run_command
+from paddle_tk.commands.shared import add_data_options, add_model_option, at_least_one, require_replaceable, start
+from paddle_tk.errors import ArtifactError, BadInput
+from paddle_tk.files import MIB, atomic_folder
+from paddle_tk.manifest import load_manifest
+
+if TYPE_CHECKING:
+    from paddle_tk.data.bundle import ImageSplit
+    from paddle_tk.runtime.load import ModelSource
+
+_DESCRIPTION = """Export a Paddle model to ONNX and prove on real images that both compute the same.
+
+  python tools/export.py --model runs/resnet18 --output exported
+  python tools/export.py --model runs/resnet18 --output exported --opset 13 --dynamic-batch
+
+--output gets model.onnx (classes and preprocessing inside), manifest.json, parity.json and the training's config.
+Exit code 1, and nothing written, where ONNX Runtime and Paddle disagree."""
+_LEAST, _MOST = 8, 4096  # pixels a side
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = make_parser("tools/export.py", _DESCRIPTION)
+    add_model_option(parser)
+    parser.add_argument("--output", type=Path, required=True, metavar="D", help="folder to write")
+    parser.add_argument("--opset", type=int, default=17, metavar="N", help="ONNX operator set, 7 to 21 (default: 17)")
+    parser.add_argument("--input-size", type=_size, metavar="HxW", help="pixels (default: the training's)")
+    parser.add_argument("--dynamic-batch", action="store_true", help="any batch size (default: 1, fixed)")
+    parser.add_argument("--samples", type=at_least_one, default=64, metavar="N", help="images to compare (default: 64)")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-4,
+        metavar="T",
+        help="largest difference of a logit that passes, as a share of the largest logit (default: 1e-4)",
+    )
+    add_data_options(parser)
+    return run_command(parser, _body, argv)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if min(sides) < _LEAST or max(sides) > _MOST:
+        raise argparse.ArgumentTypeError(f"must be HxW, each from {_LEAST} to {_MOST} pixels, got '{text}'")
+    return sides
+
+
+def _body(arguments: argparse.Namespace, output: Output) -> int:
+    _, threads = start("cpu")
+    from paddle_tk.runtime.load import open_model
+
+    target = arguments.output.expanduser().resolve()
+    replaced = require_replaceable(target, _earlier_files(target), "export")
+    source = open_model(arguments.model)
+    from paddle_tk.pipelines.export_model import export_model
+
+    split, name = _split(source, arguments, output)
+    count = min(arguments.samples, len(split)) if split is not None else arguments.samples
+    with atomic_folder(target) as folder, output.progress("comparing", count) as advance:
+        model, parity = export_model(
+            source,
+            folder,
+            split=split,
+            split_name=name,
+            count=count,
+            input_size=arguments.input_size,
+            opset=arguments.opset,
+            dynamic_batch=arguments.dynamic_batch,
+            tolerance=arguments.tolerance,
+            threads=threads,
+            debug=arguments.debug,
+            advance=advance,
+        )
+        size_mib = model.file.stat().st_size / MIB
+    if model.opset != arguments.opset:
+        output.warn(f"the network needs opset {model.opset}, {arguments.opset} was asked for")
+    _warn_of_size(source, model.artifact.preprocessing.size, output)
+    output.say(f"parity: {parity.line()}")
+    output.result(
+        f"ONNX opset {model.opset}, {size_mib:.1f} MiB, input {list(model.artifact.inputs[0].shape)} -> "
+        f"{arguments.output}" + (" (an earlier export was replaced)" if replaced else "")
+    )
+    return EXIT_OK
+
+
+def _split(
+    source: ModelSource, arguments: argparse.Namespace, output: Output
+) -> tuple[ImageSplit | None, str]:
+    """Returns images to compare on; noise, and a warning, where the run's own cannot be read."""
+    from paddle_tk.pipelines.model_data import load_model_data
+
+    overrides = all_overrides(arguments)
+    try:
+        bundle = load_model_data(source, arguments.data, overrides).bundle
+    except BadInput as error:
+        if arguments.data is not None or overrides:
+            raise
+        output.warn(f"compared on noise, not on images: {error.problem}")
+        return None, ""
+    return bundle.splits["test"], f"{bundle.name} test images"
+
+
+def _warn_of_size(source: ModelSource, size: tuple[int, int], output: Output) -> None:
+    trained = source.artifact.preprocessing.size
+    if size != trained:
+        output.warn(
+            f"the model was trained at {trained[0]}x{trained[1]} px and exported at {size[0]}x{size[1]}: its accuracy "
+            "there may be far lower; measure it with tools/eval.py before it is used"
+        )
+
+
+def _earlier_files(folder: Path) -> frozenset[str] | None:
+    """Returns the files an earlier export wrote into ``folder``, None where there was none."""
+    from paddle_tk.export.onnx import MADE_BY
+    from paddle_tk.pipelines.export_model import FILES
+
+    try:
+        made_by = load_manifest(folder).made_by
+    except ArtifactError:
+        return None
+    return FILES if made_by.split()[::2] == MADE_BY.split()[::2] else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

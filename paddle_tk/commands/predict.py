@@ -1,0 +1,87 @@
+"""``tools/predict.py``: labels images: pictures with the class written above, and predictions.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from paddle_tk.cli import EXIT_OK, Output, make_parser, run_command
+from paddle_tk.commands.shared import add_device_option, add_model_option, at_least_one, require_replaceable, start
+from paddle_tk.files import atomic_folder
+
+_DESCRIPTION = """Label images with a trained classifier.
+
+  python tools/predict.py --model runs/resnet18 photo.jpg --output labelled
+  python tools/predict.py --model runs/resnet18 photos/ 'more/**/*.png' --output labelled
+
+--output gets one labelled picture per image and predictions.json. A folder that holds anything but an earlier
+prediction is never touched."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = make_parser("tools/predict.py", _DESCRIPTION)
+    add_model_option(parser)
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders or quoted patterns")
+    parser.add_argument("--output", type=Path, required=True, metavar="D", help="folder for pictures and JSON")
+    parser.add_argument("--top-k", type=at_least_one, default=5, metavar="K", help="classes to list (default: 5)")
+    parser.add_argument("--batch-size", type=at_least_one, default=32, metavar="N", help="default: 32")
+    parser.add_argument("--skip-unreadable", action="store_true", help="go on without images that cannot be decoded")
+    parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
+    add_device_option(parser)
+    return run_command(parser, _body, argv)
+
+
+def _body(arguments: argparse.Namespace, output: Output) -> int:
+    from paddle_tk.runtime.load import load_predictor, open_model
+
+    target = arguments.output.expanduser().resolve()
+    replaced = require_replaceable(target, _earlier_files(target), "prediction")
+    source = open_model(arguments.model)
+    from paddle_tk.pipelines.predict import find_images, predict_images
+
+    paths = find_images(arguments.images, target)
+    device, threads = start(arguments.device)
+    predictor = load_predictor(source, device=device, threads=threads)
+    with atomic_folder(target) as folder, output.progress("images", len(paths)) as advance:
+        report = predict_images(
+            predictor,
+            paths,
+            folder,
+            top=arguments.top_k,
+            batch_size=arguments.batch_size,
+            skip_unreadable=arguments.skip_unreadable,
+            pictures=not arguments.no_pictures,
+            facts={"model": str(arguments.model), "model_sha256": source.sha256},
+            advance=advance,
+        )
+    for entry in report["images"]:
+        best = entry["predictions"][0]
+        output.say(f"{entry['image']}: {best['class']} {best['score']:.2f}")
+    if report["skipped"]:
+        output.warn(f"{len(report['skipped'])} unreadable image(s) left out: {', '.join(report['skipped'][:5])}")
+    output.result(
+        f"{report['n']} image(s) labelled in {report['seconds']:.1f} s on {report['device']} -> {arguments.output}"
+        + (" (an earlier prediction was replaced)" if replaced else "")
+    )
+    return EXIT_OK
+
+
+def _earlier_files(folder: Path) -> set[str] | None:
+    """Returns the files that an earlier prediction wrote into ``folder``, None where there was none."""
+    from paddle_tk.pipelines.predict import MADE_BY, PREDICTIONS
+
+    try:
+        report = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))
+        if report["made_by"] != MADE_BY:
+            return None
+        return {PREDICTIONS} | {entry["picture"] for entry in report["images"] if entry["picture"] is not None}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

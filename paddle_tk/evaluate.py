@@ -1,0 +1,162 @@
+"""A loaded model and a split of labelled images -> accuracy, loss and speed, each with its sample count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import paddle
+
+from paddle_tk.data.bundle import DatasetBundle, ImageSplit
+from paddle_tk.data.loader import EvalLoader
+from paddle_tk.data.transforms import EvalTransform
+from paddle_tk.errors import BadInput
+from paddle_tk.metrics.accuracy import TopK, confusion_matrix
+from paddle_tk.models.losses import ClassificationLoss
+from paddle_tk.runtime.base import Array, Predictor, require_finite
+from paddle_tk.types import Measurement, ModelArtifact
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model does on a split.
+
+    Attributes:
+        accuracy: "top1" and, with more than 5 classes, "top5": shares in 0..1.
+        loss: Mean cross-entropy per image, in nats.
+        label_smoothing: The share the loss was smoothed with.
+        confusion: int64 (C, C), rows true, columns predicted.
+        classes: Class names.
+        seconds: Wall time of loading and predicting all images.
+        device: Where it was computed.
+    """
+
+    accuracy: dict[str, float]
+    loss: float
+    label_smoothing: float
+    confusion: Array
+    classes: tuple[str, ...]
+    seconds: float
+    device: str
+
+    @property
+    def n(self) -> int:
+        """How many images."""
+        return int(self.confusion.sum())
+
+    @property
+    def images_per_second(self) -> float:
+        """Images loaded and predicted per second."""
+        return self.n / max(self.seconds, 1e-9)
+
+    def per_class(self) -> dict[str, dict[str, float | int | None]]:
+        """Returns, by class name, "top1" (the share of its images that are recognised, None without images) and "n"."""
+        right, n = np.diag(self.confusion), self.confusion.sum(axis=1)
+        return {
+            name: {"top1": float(right[i] / n[i]) if n[i] else None, "n": int(n[i])}
+            for i, name in enumerate(self.classes)
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON types."""
+        return {
+            **self.accuracy,
+            "n": self.n,
+            "loss": self.loss,
+            "label_smoothing": self.label_smoothing,
+            "per_class": self.per_class(),
+            "seconds": self.seconds,
+            "images_per_second": self.images_per_second,
+            "device": self.device,
+            "origin": "measured",
+        }
+
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Returns the figures as measurements."""
+        units = {**dict.fromkeys(self.accuracy, "share"), "loss": "nats", "images_per_second": "images/s"}
+        values = {**self.accuracy, "loss": self.loss, "images_per_second": self.images_per_second}
+        return tuple(Measurement(k, v, units[k], self.n, "measured", device=self.device) for k, v in values.items())
+
+
+def check_classes(artifact: ModelArtifact, bundle: DatasetBundle) -> None:
+    """Refuses a dataset whose classes are not the model's, in the model's order.
+
+    Raises:
+        BadInput: The message lists the differences.
+    """
+    known, found = artifact.task.classes, bundle.classes
+    if known == found:
+        return
+    only_model = [name for name in known if name not in found]
+    only_data = [name for name in found if name not in known]
+    told = [f"only in the model: {_some(only_model)}"] * bool(only_model)
+    told += [f"only in the dataset: {_some(only_data)}"] * bool(only_data)
+    raise BadInput(
+        f"class mismatch: the model knows {len(known)} classes, dataset {bundle.name} has {len(found)}; "
+        + ("; ".join(told) or f"their order differs ({_some(list(known))} against {_some(list(found))})"),
+        "evaluate on a dataset with the model's classes, or train a model for this one",
+    )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def evaluate(
+    predictor: Predictor,
+    split: ImageSplit,
+    *,
+    batch_size: int,
+    label_smoothing: float = 0.0,
+    limit_batches: int | None = None,
+    num_workers: int = 0,
+    prefetch_factor: int = 2,
+    advance: Callable[[int], None] = lambda n: None,
+) -> Evaluation:
+    """Evaluates a model on a split, with the preprocessing of its manifest.
+
+    Args:
+        predictor: The model.
+        split: Images with labels in the model's classes.
+        batch_size: Images per batch; the loss is summed batch by batch, so only equal sizes give equal last digits.
+        label_smoothing: As in the training whose loss this one is compared with.
+        limit_batches: Only the first batches; None: all.
+        num_workers: Loader processes.
+        prefetch_factor: Batches each worker prepares ahead.
+        advance: Called with the number of images done since the last call.
+
+    Raises:
+        DataError: An image cannot be decoded.
+        ArtifactError: The model returns NaN or infinite values.
+    """
+    artifact = predictor.artifact
+    top_k, loss_of = TopK((1, 5)), ClassificationLoss(label_smoothing)
+    count = len(artifact.task.classes)
+    confusion, loss = np.zeros((count, count), np.int64), 0.0
+    loader = EvalLoader(
+        split,
+        EvalTransform(artifact.preprocessing),
+        batch_size=batch_size,
+        limit_batches=limit_batches,
+        num_workers=num_workers,
+        prefetch_factor=prefetch_factor,
+    )
+    began = time.perf_counter()
+    for images, labels in loader:
+        logits, truth = predictor.predict(images.numpy()), labels.numpy()
+        require_finite(logits, artifact)
+        top_k.update(logits, truth)
+        confusion += confusion_matrix(logits.argmax(axis=1), truth, count)
+        loss += float(loss_of(paddle.to_tensor(logits), labels)) * len(truth)
+        advance(len(truth))
+    seconds = time.perf_counter() - began
+    n = max(1, top_k.n)
+    return Evaluation(
+        top_k.result(), loss / n, label_smoothing, confusion, artifact.task.classes, seconds, predictor.device
+    )

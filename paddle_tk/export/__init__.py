@@ -1,0 +1,1 @@
+"""Trained networks as ONNX files, and the proof that they compute the same."""

@@ -1,0 +1,122 @@
+"""A Paddle layer -> ONNX bytes, by Paddle2ONNX.
+
+The conversion itself runs in a child process: what Paddle2ONNX does not support may end the process it runs in
+(``SystemExit``, or ``abort`` from its C++ side), and it writes to the standard output past Python.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import paddle
+
+from paddle_tk.errors import BadInput, CheckFailed
+
+OLDEST_OPSET, NEWEST_OPSET, DEFAULT_OPSET = 7, 21, 17  # what Paddle2ONNX 2.1 can write
+_TIMEOUT_SECONDS = 1800
+# The default optimize_tool ("polygraphy") installs packages with pip while it runs.
+_CHILD = """
+import sys
+import paddle2onnx
+model, parameters, target, opset = sys.argv[1:]
+paddle2onnx.export(model, parameters, target, opset_version=int(opset), enable_onnx_checker=True, optimize_tool="none")
+"""
+_log = logging.getLogger(__name__)
+
+
+def layer_to_onnx(network: Any, *, input_shape: tuple[int | None, int, int, int], opset: int, debug: bool) -> bytes:
+    """Converts a network in evaluation mode.
+
+    Args:
+        network: Takes one image batch, returns logits.
+        input_shape: (B, 3, H, W); B None: a free batch dimension.
+        opset: ONNX operator set, 7 to 21; Paddle2ONNX takes the next higher one that it needs.
+        debug: Let Paddle and Paddle2ONNX write to the terminal.
+
+    Raises:
+        BadInput: Paddle2ONNX is not installed, the opset is out of range, or the network cannot take the input size.
+        CheckFailed: The network cannot be converted.
+    """
+    if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        raise BadInput(f"opset {opset} cannot be written", f"choose one from {OLDEST_OPSET} to {NEWEST_OPSET}")
+    with tempfile.TemporaryDirectory(prefix="paddle_tk-onnx-") as name:
+        folder = Path(name)
+        _save_static(network, folder / "model", input_shape, debug)
+        return _convert(folder, opset, debug)
+
+
+def _save_static(network: Any, prefix: Path, shape: tuple[int | None, int, int, int], debug: bool) -> None:
+    spec = [paddle.static.InputSpec(list(shape), "float32", "image")]
+    try:
+        with _silenced(debug):
+            paddle.jit.save(network, str(prefix), input_spec=spec)
+    except Exception as error:  # whatever tracing a network may raise
+        raise BadInput(
+            f"the network cannot be traced with images of {shape[2]}x{shape[3]} px: {_last_line(str(error))}",
+            "export it at the size it was trained with, without --input-size",
+        ) from error
+
+
+def _convert(folder: Path, opset: int, debug: bool) -> bytes:
+    target = folder / "model.onnx"
+    files = [str(folder / "model.json"), str(folder / "model.pdiparams"), str(target)]
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, *files, str(opset)],
+        cwd=folder,  # nothing there can be imported in place of a package
+        stdout=None if debug else subprocess.PIPE,
+        stderr=None if debug else subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=_TIMEOUT_SECONDS,
+        check=False,
+    )
+    said = done.stdout or ""
+    _log.debug("paddle2onnx: %s", said)
+    if done.returncode == 0 and target.is_file():
+        return target.read_bytes()
+    if "No module named 'paddle2onnx'" in said:
+        raise BadInput("Paddle2ONNX is not installed", "pip install paddle2onnx")
+    raise CheckFailed(f"Paddle2ONNX cannot convert this network: {_reason(said)}", "--debug shows all it says")
+
+
+def _reason(said: str) -> str:
+    """Returns the line that tells why, of all that Paddle2ONNX printed."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in said.splitlines()]
+    errors = [line for line in lines if "ERROR" in line or "Error" in line or "not support" in line]
+    return (errors or [line for line in lines if line] or ["it said nothing"])[0]
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"
+
+
+@contextmanager
+def _silenced(debug: bool) -> Iterator[None]:
+    """Keeps what C++ code writes to file descriptor 2 from the terminal."""
+    if debug:
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with tempfile.TemporaryFile() as sink:
+            os.dup2(sink.fileno(), 2)
+            try:
+                yield
+            finally:
+                sys.stderr.flush()
+                os.dup2(kept, 2)
+                sink.seek(0)
+                _log.debug("paddle.jit.save: %s", sink.read().decode(errors="replace"))
+    finally:
+        os.close(kept)

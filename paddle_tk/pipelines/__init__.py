@@ -1,0 +1,1 @@
+"""Composed jobs, one module each."""

@@ -1,0 +1,88 @@
+"""A trained model -> ONNX, proven to compute the same on the images it is for."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from paddle_tk.data.bundle import ImageSplit
+from paddle_tk.data.transforms import EvalTransform
+from paddle_tk.errors import BadInput
+from paddle_tk.export.convert import DEFAULT_OPSET
+from paddle_tk.export.onnx import MODEL, PARITY, OnnxModel, resized, write_export, write_onnx
+from paddle_tk.export.parity import TOLERANCE, Parity, compare
+from paddle_tk.manifest import NAME as MANIFEST
+from paddle_tk.runtime.base import Array
+from paddle_tk.runtime.load import EXPORTED_CONFIG, ModelSource
+from paddle_tk.runtime.onnx_predictor import OnnxPredictor
+from paddle_tk.runtime.paddle_predictor import FORMAT, PaddlePredictor
+from paddle_tk.types import Preprocessing
+
+FILES = frozenset({MODEL, MANIFEST, PARITY, EXPORTED_CONFIG})
+_NOISE_SEED = 0
+
+
+def export_model(
+    source: ModelSource,
+    folder: Path,
+    *,
+    split: ImageSplit | None,
+    split_name: str,
+    count: int,
+    input_size: tuple[int, int] | None = None,
+    opset: int = DEFAULT_OPSET,
+    dynamic_batch: bool = False,
+    tolerance: float = TOLERANCE,
+    threads: int = 1,
+    debug: bool = False,
+    advance: Callable[[int], None] = lambda n: None,
+) -> tuple[OnnxModel, Parity]:
+    """Converts, compares on real images and, where both agree, writes the whole export into an existing folder.
+
+    Args:
+        source: A Paddle model.
+        folder: Where to write ``FILES``.
+        split: Images to compare on; None: seeded noise.
+        split_name: What the split is called in the report.
+        count: How many images to compare on, at most as many as the split has.
+        input_size: (height, width) in pixels; None: that of the training.
+        opset: ONNX operator set.
+        dynamic_batch: Leave the batch dimension free; else it is 1.
+        tolerance: Largest difference of a logit that passes, as a share of the largest logit.
+        threads: CPU threads of ONNX Runtime.
+        debug: Let the converter write to the terminal.
+        advance: Called with the number of images compared since the last call.
+
+    Raises:
+        BadInput: The model is an ONNX file already; opset or input size cannot be.
+        CheckFailed: The network cannot be converted, or the result computes something else.
+    """
+    if source.artifact.format != FORMAT:
+        raise BadInput(
+            f"{source.file} is a {source.artifact.format} file, only Paddle models are exported",
+            "give the run folder or the model folder it was made from",
+        )
+    predictor = PaddlePredictor(resized(source.artifact, input_size), source.file, device="cpu")
+    model = write_onnx(predictor, folder, opset=opset, dynamic_batch=dynamic_batch, debug=debug)
+    images, origin = _samples(predictor.artifact.preprocessing, split, split_name, count)
+    candidate = OnnxPredictor(model.artifact, model.file, threads=threads)
+    parity = compare(predictor, candidate, images, samples=origin, tolerance=tolerance, advance=advance)
+    parity.require()
+    write_export(folder, model, parity, {"trained_at": list(source.artifact.preprocessing.size)})
+    if source.config is not None:
+        shutil.copyfile(source.config, folder / EXPORTED_CONFIG)
+    return model, parity
+
+
+def _samples(preprocessing: Preprocessing, split: ImageSplit | None, name: str, count: int) -> tuple[Array, str]:
+    transform = EvalTransform(preprocessing)
+    if split is None:
+        rng = np.random.default_rng(_NOISE_SEED)
+        images = (rng.integers(0, 256, (*preprocessing.size, 3), dtype=np.uint8) for _ in range(count))
+        return np.stack([transform(image) for image in images]), f"noise, seed {_NOISE_SEED}"
+    # Spread over the split, which may be sorted by class.
+    picked = np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int))
+    return np.stack([transform(split.image(int(i))) for i in picked]), name
