@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("tools/export.py", _DESCRIPTION)
     add_model_option(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="D", help="folder to write")
-    parser.add_argument("--opset", type=int, default=17, metavar="N", help="ONNX operator set, 7 to 21 (default: 17)")
+    parser.add_argument("--opset", type=int, default=17, metavar="N", help="ONNX operator set, 9 to 21 (default: 17)")
     parser.add_argument("--input-size", type=_size, metavar="HxW", help="pixels (default: the training's)")
     parser.add_argument("--dynamic-batch", action="store_true", help="any batch size (default: 1, fixed)")
     parser.add_argument("--samples", type=at_least_one, default=64, metavar="N", help="images to compare (default: 64)")
@@ -64,8 +64,9 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
     target = arguments.output.expanduser().resolve()
     replaced = require_replaceable(target, _earlier_files(target), "export")
     source = open_model(arguments.model)
-    from paddle_tk.pipelines.export_model import export_model
+    from paddle_tk.pipelines.export_model import export_model, require_paddle
 
+    require_paddle(source)
     split, name = _split(source, arguments, output)
     count = min(arguments.samples, len(split)) if split is not None else arguments.samples
     with atomic_folder(target) as folder, output.progress("comparing", count) as advance:
@@ -95,9 +96,7 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
     return EXIT_OK
 
 
-def _split(
-    source: ModelSource, arguments: argparse.Namespace, output: Output
-) -> tuple[ImageSplit | None, str]:
+def _split(source: ModelSource, arguments: argparse.Namespace, output: Output) -> tuple[ImageSplit | None, str]:
     """Returns images to compare on; noise, and a warning, where the run's own cannot be read."""
     from paddle_tk.pipelines.model_data import load_model_data
 

@@ -22,12 +22,12 @@ _GRACE_SECONDS = 20
 def choose_workers(n_samples: int, on_disk: bool, cores: int) -> tuple[int, int]:
     """Chooses loader processes and the batches each prepares ahead.
 
-    Images in memory are augmented in about 20 microseconds each, quicker than a batch passes between
-    processes, so they are loaded in the training process itself, in a thread. Files have to be decoded (0.3
-    ms for a 32x32, 3 ms for a 640x480 JPEG), so they get every core but the one that feeds the device, and no
-    more than 8, which saturate most disks. A set smaller than a few batches is read sooner than workers
-    start. Few workers hide an uneven decoding time behind a deeper queue (4), many by their number (2), which
-    bounds memory.
+    Images in memory are augmented in about 20 microseconds each (32x32), quicker than a batch passes between
+    processes, so they are loaded in the training process itself, in a thread. Files have to be decoded (about
+    0.1 ms for a 32x32, 3 ms for a 640x480 JPEG), so they get every core but the one that feeds the device,
+    and no more than 8, so that a large machine's disk and memory are not flooded. A set smaller than a few
+    batches is read sooner than workers start. Few workers hide an uneven decoding time behind a deeper queue
+    (4), many by their number (2), which bounds memory.
 
     Args:
         n_samples: Images in the split.

@@ -6,7 +6,6 @@ The conversion itself runs in a child process: what Paddle2ONNX does not support
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import subprocess
@@ -21,16 +20,16 @@ import paddle
 
 from paddle_tk.errors import BadInput, CheckFailed
 
-OLDEST_OPSET, NEWEST_OPSET, DEFAULT_OPSET = 7, 21, 17  # what Paddle2ONNX 2.1 can write
+# What Paddle2ONNX 2.1 can write; below 9 its integer constants are not valid.
+OLDEST_OPSET, NEWEST_OPSET, DEFAULT_OPSET = 9, 21, 17
 _TIMEOUT_SECONDS = 1800
 # The default optimize_tool ("polygraphy") installs packages with pip while it runs.
 _CHILD = """
 import sys
 import paddle2onnx
 model, parameters, target, opset = sys.argv[1:]
-paddle2onnx.export(model, parameters, target, opset_version=int(opset), enable_onnx_checker=True, optimize_tool="none")
+paddle2onnx.export(model, parameters, target, opset_version=int(opset), verbose=True, optimize_tool="none")
 """
-_log = logging.getLogger(__name__)
 
 
 def layer_to_onnx(network: Any, *, input_shape: tuple[int | None, int, int, int], opset: int, debug: bool) -> bytes:
@@ -39,7 +38,7 @@ def layer_to_onnx(network: Any, *, input_shape: tuple[int | None, int, int, int]
     Args:
         network: Takes one image batch, returns logits.
         input_shape: (B, 3, H, W); B None: a free batch dimension.
-        opset: ONNX operator set, 7 to 21; Paddle2ONNX takes the next higher one that it needs.
+        opset: ONNX operator set, 9 to 21; Paddle2ONNX takes the next higher one that it needs.
         debug: Let Paddle and Paddle2ONNX write to the terminal.
 
     Raises:
@@ -72,20 +71,20 @@ def _convert(folder: Path, opset: int, debug: bool) -> bytes:
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, *files, str(opset)],
         cwd=folder,  # nothing there can be imported in place of a package
-        stdout=None if debug else subprocess.PIPE,
-        stderr=None if debug else subprocess.STDOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
         timeout=_TIMEOUT_SECONDS,
         check=False,
     )
-    said = done.stdout or ""
-    _log.debug("paddle2onnx: %s", said)
+    if debug:
+        sys.stderr.write(done.stdout)
     if done.returncode == 0 and target.is_file():
         return target.read_bytes()
-    if "No module named 'paddle2onnx'" in said:
+    if "No module named 'paddle2onnx'" in done.stdout:
         raise BadInput("Paddle2ONNX is not installed", "pip install paddle2onnx")
-    raise CheckFailed(f"Paddle2ONNX cannot convert this network: {_reason(said)}", "--debug shows all it says")
+    raise CheckFailed(f"Paddle2ONNX cannot convert this network: {_reason(done.stdout)}", "--debug shows all it says")
 
 
 def _reason(said: str) -> str:
@@ -116,7 +115,5 @@ def _silenced(debug: bool) -> Iterator[None]:
             finally:
                 sys.stderr.flush()
                 os.dup2(kept, 2)
-                sink.seek(0)
-                _log.debug("paddle.jit.save: %s", sink.read().decode(errors="replace"))
     finally:
         os.close(kept)

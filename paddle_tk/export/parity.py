@@ -52,7 +52,8 @@ class Parity:
         """Returns the figures in one line."""
         return (
             f"max |difference| {self.max_abs_difference:.2e} ({self.relative_difference:.2e} of the largest logit), "
-            f"1 - cosine <= {1.0 - self.min_cosine:.1e}, top-1 agreement {self.top1_agreement:.4f} (n={self.n}, {self.samples})"
+            f"1 - cosine <= {1.0 - self.min_cosine:.1e}, top-1 agreement {self.top1_agreement:.4f} "
+            f"(n={self.n}, {self.samples})"
         )
 
     def require(self) -> None:

@@ -60,21 +60,57 @@ def export_model(
         BadInput: The model is an ONNX file already; opset or input size cannot be.
         CheckFailed: The network cannot be converted, or the result computes something else.
     """
-    if source.artifact.format != FORMAT:
-        raise BadInput(
-            f"{source.file} is a {source.artifact.format} file, only Paddle models are exported",
-            "give the run folder or the model folder it was made from",
-        )
-    predictor = PaddlePredictor(resized(source.artifact, input_size), source.file, device="cpu")
+    predictor = load_parent(source, input_size)
     model = write_onnx(predictor, folder, opset=opset, dynamic_batch=dynamic_batch, debug=debug)
-    images, origin = _samples(predictor.artifact.preprocessing, split, split_name, count)
-    candidate = OnnxPredictor(model.artifact, model.file, threads=threads)
-    parity = compare(predictor, candidate, images, samples=origin, tolerance=tolerance, advance=advance)
+    parity = prove(
+        predictor, model, split, split_name=split_name, count=count, tolerance=tolerance, threads=threads,
+        advance=advance,
+    )  # fmt: skip
     parity.require()
     write_export(folder, model, parity, {"trained_at": list(source.artifact.preprocessing.size)})
     if source.config is not None:
         shutil.copyfile(source.config, folder / EXPORTED_CONFIG)
     return model, parity
+
+
+def require_paddle(source: ModelSource) -> None:
+    """Refuses what is exported already.
+
+    Raises:
+        BadInput: The model is no Paddle model.
+    """
+    if source.artifact.format != FORMAT:
+        raise BadInput(
+            f"{source.file} has the format {source.artifact.format}; only Paddle models are exported",
+            "give the run folder or the model folder it was made from",
+        )
+
+
+def load_parent(source: ModelSource, input_size: tuple[int, int] | None = None) -> PaddlePredictor:
+    """Loads the Paddle model to export, on the CPU, for another input size where one is given.
+
+    Raises:
+        BadInput: The model is no Paddle model, or its network cannot take the size.
+    """
+    require_paddle(source)
+    return PaddlePredictor(resized(source.artifact, input_size), source.file, device="cpu")
+
+
+def prove(
+    predictor: PaddlePredictor,
+    model: OnnxModel,
+    split: ImageSplit | None,
+    *,
+    split_name: str,
+    count: int,
+    tolerance: float = TOLERANCE,
+    threads: int = 1,
+    advance: Callable[[int], None] = lambda n: None,
+) -> Parity:
+    """Compares an ONNX file with its parent on ``count`` images of a split, or on seeded noise where there is none."""
+    images, origin = _samples(predictor.artifact.preprocessing, split, split_name, count)
+    candidate = OnnxPredictor(model.artifact, model.file, threads=threads)
+    return compare(predictor, candidate, images, samples=origin, tolerance=tolerance, advance=advance)
 
 
 def _samples(preprocessing: Preprocessing, split: ImageSplit | None, name: str, count: int) -> tuple[Array, str]:

@@ -62,7 +62,7 @@ def load_model_data(source: ModelSource, name: str | None, overrides: Sequence[s
     own = load_config(source.config) if source.config is not None else None
     if name is None and own is None:
         raise BadInput(
-            f"the config {source.file} was trained with is not beside it, so its dataset is unknown",
+            f"the dataset of {source.file} is unknown: the config it was trained with is not at hand",
             "name the dataset with --data NAME, or give the run folder",
         )
     loaded = _choose(own, source, name, overrides)
@@ -99,6 +99,6 @@ def _refuse_other_splits(own: Config, wanted: Config) -> None:
         before, after = getattr(own.data, key), getattr(wanted.data, key)
         if before != after:
             raise BadInput(
-                f"data.{key}={after} differs from the training's {before}: training images would be among those held out",
+                f"data.{key}={after} differs from the training's {before}: its training images would be tested on",
                 f"leave data.{key} out",
             )

@@ -5,27 +5,30 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from paddle_tk.config.load import LoadedConfig, to_yaml
+from paddle_tk.config.load import to_yaml
 from paddle_tk.config.schema import Config
 from paddle_tk.console import Output
 from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.transforms import EvalTransform
 from paddle_tk.environment.doctor import examine
-from paddle_tk.errors import ArtifactError, CheckFailed, PaddleTkError
+from paddle_tk.environment.versions import environment_report
+from paddle_tk.errors import CheckFailed, PaddleTkError
 from paddle_tk.evaluate import Evaluation, evaluate
-from paddle_tk.export.parity import Parity
-from paddle_tk.files import write_bytes_atomic, write_json
+from paddle_tk.export.convert import DEFAULT_OPSET
+from paddle_tk.export.onnx import OnnxModel, write_export, write_onnx
+from paddle_tk.files import MIB, write_bytes_atomic, write_json
 from paddle_tk.models.weights import read_weights
-from paddle_tk.pipelines.export_model import export_model
+from paddle_tk.pipelines.export_model import load_parent, prove
 from paddle_tk.runtime.load import load_predictor, open_model
+from paddle_tk.runtime.paddle_predictor import PaddlePredictor
 from paddle_tk.training.build import build_dataset, build_trainer, preprocessing
 from paddle_tk.training.checkpoint import CheckpointStore, position
 from paddle_tk.training.run_folder import CHECKPOINTS, CONFIG, ENVIRONMENT, MODEL, RESULT, read_result
@@ -63,9 +66,9 @@ class Step:
 
 
 def debug_config(config: Config) -> Config:
-    """Returns the config for a quick trial: two small batches, one epoch, a checkpoint after each update.
+    """Returns the config for a quick trial: two small batches, one epoch, an update and a checkpoint for each batch.
 
-    Retries and outside loggers are left out; the network, the images and everything else stay what they are.
+    The W&B logger is left out; the network, the images and everything else stay what they are.
     """
     data = config.data.model_copy(update={"batch_size": min(config.data.batch_size, _DEBUG_BATCH)})
     trainer = config.trainer.model_copy(
@@ -75,7 +78,6 @@ def debug_config(config: Config) -> Config:
             "accumulate_grad_batches": 1,
             "save_every_n_steps": 1,
             "keep_last": 8,
-            "max_retries": 0,
             "loggers": [name for name in config.trainer.loggers if name != "wandb"],
         }
     )
@@ -106,7 +108,8 @@ class Chain:
     quiet: Output = field(default_factory=lambda: Output(quiet=True))
     bundle: DatasetBundle | None = None
     result: TrainResult | None = None
-    parity: Parity | None = None
+    parent: PaddlePredictor | None = None
+    exported: OnnxModel | None = None
 
     def check_environment(self) -> str:
         """Runs the doctor's checks.
@@ -133,15 +136,17 @@ class Chain:
         bundle = build_dataset(self.config, self.quiet)
         prep = preprocessing(self.config)
         transform = EvalTransform(prep)
-        seen: dict[str, str] = {}
-        for name, split in bundle.splits.items():
+        for split in bundle.splits.values():
             for index in np.unique(np.linspace(0, len(split) - 1, _SAMPLES).round().astype(int)):
                 prepared = transform(split.image(int(index)))
                 if prepared.shape != (3, *prep.size) or not np.isfinite(prepared).all():
-                    raise CheckFailed(f"{split.name(int(index))} was prepared to {prepared.shape}", "check data.mean, std")
-            for image in {split.name(i) for i in range(len(split))}:
-                if seen.setdefault(image, name) != name:
-                    raise CheckFailed(f"{image} is in the splits {seen[image]} and {name}", "remove it from one of them")
+                    raise CheckFailed(
+                        f"{split.name(int(index))} becomes an input of shape {prepared.shape} or is not finite",
+                        "check data.mean and data.std",
+                    )
+        shared = shared_image(bundle)
+        if shared is not None:
+            raise CheckFailed(f"the same image is in two splits: {shared}", "remove it from one of them")
         self.bundle = bundle
         sizes = ", ".join(f"{name} {len(split)}" for name, split in bundle.splits.items())
         return f"{bundle.name}: {len(bundle.classes)} classes, {sizes}, no image in two splits"
@@ -156,8 +161,6 @@ class Chain:
         )
 
     def _train_in(self, folder: Path) -> TrainResult:
-        from paddle_tk.environment.versions import environment_report
-
         if not (folder / CONFIG).is_file():
             write_bytes_atomic(folder / CONFIG, to_yaml(self.config).encode())
         write_json(folder / ENVIRONMENT, environment_report())
@@ -222,23 +225,82 @@ class Chain:
         )
 
     def export(self) -> str:
-        """Exports to ``folder/onnx`` and evaluates the file."""
-        assert self.bundle is not None
+        """Exports to ``folder/onnx``."""
         folder = self.folder / "onnx"
         folder.mkdir()
-        model, self.parity = export_model(
-            open_model(self.folder / "run"),
-            folder,
-            split=self.bundle.splits["test"],
-            split_name=f"{self.bundle.name} test images",
-            count=_COMPARED,
-            threads=self.threads,
-            debug=self.debug,
-        )
-        found = self._evaluate(folder)
-        return f"opset {model.opset}, {model.file.stat().st_size / 2**20:.1f} MiB, top-1 {found.accuracy['top1']:.4f} (n={found.n})"
+        self.parent = load_parent(open_model(self.folder / "run"))
+        self.exported = write_onnx(self.parent, folder, opset=DEFAULT_OPSET, dynamic_batch=True, debug=self.debug)
+        return f"ONNX opset {self.exported.opset}, {self.exported.file.stat().st_size / MIB:.1f} MiB"
 
     def check_parity(self) -> str:
-        """Tells how far the exported model is from its parent."""
-        assert self.parity is not None
-        return self.parity.line()
+        """Compares the exported model with its parent on test images, and evaluates it.
+
+        Raises:
+            CheckFailed: They differ.
+        """
+        assert self.bundle is not None
+        assert self.parent is not None
+        assert self.exported is not None
+        test = self.bundle.splits["test"]
+        name = f"{self.bundle.name} test images"
+        parity = prove(
+            self.parent, self.exported, test, split_name=name, count=min(_COMPARED, len(test)), threads=self.threads
+        )
+        parity.require()
+        write_export(self.folder / "onnx", self.exported, parity, {})
+        found = self._evaluate(self.folder / "onnx")
+        return f"{parity.line()}; top-1 of the ONNX file {found.accuracy['top1']:.4f} (n={found.n})"
+
+
+def validate(chain: Chain, on_step: Callable[[Step], None] = lambda step: None) -> list[Step]:
+    """Runs every step whose forerunners passed; a failure never ends the others.
+
+    Args:
+        chain: What to validate; its folder exists.
+        on_step: Called with each step when it has ended.
+    """
+    plan: list[tuple[str, Callable[[], str], tuple[str, ...], Callable[[], str | None]]] = [
+        ("environment", chain.check_environment, (), _never),
+        ("data", chain.check_data, (), _never),
+        ("train", chain.train, ("data",), _never),
+        ("resume", chain.resume, ("train",), chain.resume_reason),
+        ("eval", chain.evaluate, ("train",), _never),
+        ("export", chain.export, ("train",), _never),
+        ("parity", chain.check_parity, ("export",), _never),
+    ]
+    done: dict[str, Step] = {}
+    for name, run, needs, skip_reason in plan:
+        blocked = next((need for need in needs if done[need].status != "pass"), None)
+        reason = f"{blocked} did not pass" if blocked is not None else skip_reason()
+        done[name] = _attempt(name, run) if reason is None else Step(name, "skipped", reason)
+        on_step(done[name])
+    return list(done.values())
+
+
+def _never() -> None:
+    return None
+
+
+def shared_image(bundle: DatasetBundle) -> str | None:
+    """Returns where an image is that two splits hold under one name, None where there is none."""
+    seen: dict[str, tuple[str, int]] = {}
+    for name, split in bundle.splits.items():
+        for index in range(len(split)):
+            first, position_there = seen.setdefault(split.name(index), (name, index))
+            # Two files may have one name: only equal content makes them the same image.
+            if first != name and np.array_equal(split.image(index), bundle.splits[first].image(position_there)):
+                return f"{split.name(index)} in {first} and {name}"
+    return None
+
+
+def _attempt(name: str, run: Callable[[], str]) -> Step:
+    began = time.perf_counter()
+    status: Status = "fail"
+    try:
+        found, fix, status = run(), "", "pass"
+    except PaddleTkError as error:
+        found, fix = error.problem, error.fix
+    except Exception as error:  # a fault of ours or of a library is a finding too, and the other steps still tell
+        _log.debug("%s", traceback.format_exc())
+        found, fix = f"{type(error).__name__}: {error}", "run with --debug for the traceback"
+    return Step(name, status, found, fix, round(time.perf_counter() - began, 3))
