@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from tests.tiny_run import models  # noqa: F401
 
 from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.datasets import load_dataset
 from paddle_tk.errors import ArtifactError, BadInput
 from paddle_tk.evaluate import check_classes, evaluate
 from paddle_tk.runtime.load import load_predictor, open_model
+from tests.tiny_run import models  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,8 @@ def test_evaluate_says_none_when_a_class_has_no_image(models: Path, digits: Data
 
 def test_evaluate_refuses_when_the_model_returns_nan(models: Path, digits: DatasetBundle, tmp_path: Path) -> None:  # noqa: F811
     model = onnx.load(str(models / "onnx-dynamic" / "model.onnx"))
-    bias = next(t for t in model.graph.initializer if list(t.dims) == [10])
+    constants = [a.t for node in model.graph.node if node.op_type == "Constant" for a in node.attribute]
+    bias = next(t for t in constants if list(t.dims) == [10])
     bias.CopyFrom(onnx.numpy_helper.from_array(np.full(10, np.nan, np.float32), bias.name))
     onnx.save(model, str(tmp_path / "nan.onnx"))
     with pytest.raises(ArtifactError, match="not finite for 8 of 8 images"):

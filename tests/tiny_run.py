@@ -13,9 +13,10 @@ from paddle_tk.commands.train import main as train
 from paddle_tk.files import sha256_file
 
 SETTINGS = [
-    "model=lenet", "data.image_size=28", "data.batch_size=64", "trainer.max_epochs=1",
-    "trainer.warmup_epochs=0", "trainer.limit_val_batches=1", "trainer.max_retries=0", "trainer.loggers=[]",
-]  # fmt: skip
+    *("model=lenet", "data.image_size=28", "data.batch_size=64"),
+    *("trainer.max_epochs=3", "trainer.optimizer=adamw", "trainer.learning_rate=0.002", "trainer.warmup_epochs=0"),
+    *("trainer.limit_val_batches=1", "trainer.max_retries=0", "trainer.loggers=[]"),
+]
 
 
 @lru_cache(maxsize=1)

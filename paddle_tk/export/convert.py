@@ -91,7 +91,8 @@ def _reason(said: str) -> str:
     """Returns the line that tells why, of all that Paddle2ONNX printed."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in said.splitlines()]
     errors = [line for line in lines if "ERROR" in line or "Error" in line or "not support" in line]
-    return (errors or [line for line in lines if line] or ["it said nothing"])[0]
+    first = (errors or [line for line in lines if line] or ["it said nothing"])[0]
+    return first.removeprefix("[ERROR]").removeprefix("[Paddle2ONNX]").strip(" .")
 
 
 def _last_line(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from paddle_tk.config.schema import Config
 from paddle_tk.data.bundle import DatasetBundle, ImageSplit
 from paddle_tk.data.datasets import load_dataset
 from paddle_tk.data.loader import choose_workers
+from paddle_tk.environment.threads import available_cores
 from paddle_tk.errors import BadInput
 from paddle_tk.runtime.load import ModelSource
 
@@ -35,7 +35,7 @@ class ModelData:
 
     def workers(self, split: ImageSplit) -> tuple[int, int]:
         """Returns (num_workers, prefetch_factor) for a split, chosen for the machine where they are "auto"."""
-        workers, prefetch = choose_workers(len(split), split.on_disk, len(os.sched_getaffinity(0)))
+        workers, prefetch = choose_workers(len(split), split.on_disk, available_cores())
         data = self.config.data
         return (
             workers if data.num_workers == "auto" else data.num_workers,

@@ -122,11 +122,7 @@ def predict_images(
             continue
         logits = predictor.predict(np.stack(inputs))
         require_finite(logits, predictor.artifact)
-        ids, scores = top_k(softmax(logits), top)
-        for (path, image), row, values in zip(images, ids.tolist(), scores.tolist(), strict=True):
-            ranked = [
-                {"class": classes[i], "class_id": i, "score": score} for i, score in zip(row, values, strict=True)
-            ]
+        for (path, image), ranked in zip(images, _ranked(logits, classes, top), strict=True):
             picture = _write_picture(folder, names(path), image, ranked[0]) if pictures else None
             entries.append({"image": str(path), "picture": picture, "predictions": ranked})
     if not entries:
@@ -142,6 +138,14 @@ def predict_images(
     }
     write_json(folder / PREDICTIONS, report)
     return report
+
+
+def _ranked(logits: Array, classes: Sequence[str], top: int) -> list[list[dict[str, Any]]]:
+    ids, scores = top_k(softmax(logits), top)
+    return [
+        [{"class": classes[i], "class_id": i, "score": score} for i, score in zip(row, values, strict=True)]
+        for row, values in zip(ids.tolist(), scores.tolist(), strict=True)
+    ]
 
 
 _Loaded = tuple[int, list[tuple[Path, Array]], list[Array]]

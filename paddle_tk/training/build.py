@@ -20,6 +20,7 @@ from paddle_tk.data.transforms import EvalTransform, TrainTransform
 from paddle_tk.errors import BadInput
 from paddle_tk.models.classifiers import build_classifier, resolve_stem
 from paddle_tk.models.losses import ClassificationLoss
+from paddle_tk.models.small_map_conv import use_small_map_conv
 from paddle_tk.models.weights import apply_weights, read_weights
 from paddle_tk.training.callbacks.early_stopping import EarlyStopping
 from paddle_tk.training.callbacks.history import History
@@ -68,6 +69,8 @@ def build_trainer(config: Config, folder: Path, config_sha256: str, device: str,
     seed_everything(config.seed)
     network = build_network(config, num_classes, output)
     loaders = build_loaders(config, bundle)
+    if device == "cpu" and config.trainer.fast_conv is not False:
+        use_small_map_conv(network)
     model = _build_model(config, network, num_classes, loaders.train, device, output)
     settings = TrainerSettings(
         folder=folder,
@@ -164,7 +167,7 @@ def build_loaders(config: Config, bundle: DatasetBundle) -> Loaders:
     """Builds the three loaders, with workers and prefetch chosen for the machine where they are "auto"."""
     data, trainer = config.data, config.trainer
     prep = preprocessing(config)
-    on_disk = any(hasattr(split, "paths") for split in bundle.splits.values())
+    on_disk = any(split.on_disk for split in bundle.splits.values())
     workers, prefetch = choose_workers(len(bundle.splits["train"]), on_disk, len(os.sched_getaffinity(0)))
     shared: dict[str, Any] = {
         "batch_size": data.batch_size,

@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.tiny_run import flip_byte, rewrite_manifest
 
 from paddle_tk.errors import ArtifactError, BadInput
 from paddle_tk.files import sha256_file
 from paddle_tk.runtime.load import load_predictor, open_model
+from tests.tiny_run import flip_byte, rewrite_manifest
 
 
 def test_open_model_finds_the_same_model_when_given_run_folder_or_file(models: Path) -> None:
@@ -86,6 +86,7 @@ def test_open_model_ignores_a_config_when_its_folder_is_no_run(models: Path, tmp
     shutil.copytree(models / "run" / "model", tmp_path / "model")
     (tmp_path / "config.yaml").write_text("anything: else\n")
     assert open_model(tmp_path / "model").config is None
+    shutil.rmtree(tmp_path / "model")
     with pytest.raises(ArtifactError, match="no manifest"):
         open_model(tmp_path)
 

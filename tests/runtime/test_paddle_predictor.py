@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.tiny_run import rewrite_manifest
 
 from paddle_tk.errors import ArtifactError, BadInput
 from paddle_tk.models.weights import read_weights, write_safetensors
 from paddle_tk.runtime.load import load_predictor, open_model
 from paddle_tk.runtime.paddle_predictor import PaddlePredictor
+from tests.tiny_run import rewrite_manifest
 
 
 @pytest.fixture
