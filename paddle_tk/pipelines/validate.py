@@ -212,7 +212,7 @@ class Chain:
         # In lower precision the training evaluates in autocast, the written model does not.
         if self.config.trainer.precision == "fp32" and found.accuracy["top1"] != said:
             raise CheckFailed(f"top-1 {found.accuracy['top1']} (n={found.n}), the training said {said}", "report this")
-        return f"top-1 {found.accuracy['top1']:.4f} (n={found.n}), as the training said {said:.4f}"
+        return f"top-1 {found.accuracy['top1']:.4f} (n={found.n}); the training said {said:.4f}"
 
     def _evaluate(self, model: Path) -> Evaluation:
         assert self.bundle is not None
