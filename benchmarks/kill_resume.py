@@ -31,6 +31,8 @@ COMMON = (
     "data=digits", "data.image_size=16", "trainer.max_epochs=3", "trainer.save_every_n_steps=4",
     "trainer.log_every_n_steps=1", "trainer.retry_delay=0", "trainer.keep_last=3",
 )  # fmt: skip
+# A start takes about three seconds, so most kills hit training, saving or evaluation and some the start itself.
+LONGEST_SECONDS = 7.0
 VARIANTS = {
     "sgd": (*COMMON, "trainer.optimizer=sgd"),
     "adamw_ema_accumulation": (
@@ -163,7 +165,7 @@ def random_kills(
     rng, report, folder = random.Random(seed), Report(), work / f"{name}-random"
     while report.kills < kills:
         # Longer than a start takes, mostly: a run that never gets to train would never end.
-        alive = run_and_kill(folder, settings, kill_after(rng.uniform(1.0, 9.0)), report)
+        alive = run_and_kill(folder, settings, kill_after(rng.uniform(1.0, LONGEST_SECONDS)), report)
         if not alive and (folder / "result.json").is_file():
             (folder / "result.json").unlink()  # finished before the last kills: they hit its closing phase
     report.same = finish_run(folder, settings, report) == sha256

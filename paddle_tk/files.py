@@ -8,9 +8,8 @@ import json
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from paddle_tk.errors import BadInput
 
 MIB = 2**20
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 def sha256_bytes(payload: bytes) -> str:
@@ -41,16 +41,25 @@ def canonical_json(value: Any) -> bytes:
 
 def no_space_error(path: Path) -> BadInput:
     """Returns the error for a full disk under ``path``."""
-    free = shutil.disk_usage(_existing_parent(path)).free
+    free = shutil.disk_usage(existing_parent(path)).free
     return BadInput(
         f"no disk space left while writing {path} ({free / MIB:.1f} MiB free)",
         "free some space or choose another folder with --run-dir or --output",
     )
 
 
+def write_error(path: Path, error: OSError) -> Exception:
+    """Returns what a user can act on: a full disk, or a place that cannot be written to."""
+    if error.errno in _NO_SPACE:
+        return no_space_error(path)
+    if error.errno in _NO_ACCESS:
+        return BadInput(f"{path} cannot be written: {error.strerror}", "choose a place that you may write to")
+    return error
+
+
 def require_free_space(path: Path, needed_bytes: int, purpose: str) -> None:
     """Raises BadInput when the disk that holds ``path`` has less than ``needed_bytes`` free."""
-    free = shutil.disk_usage(_existing_parent(path)).free
+    free = shutil.disk_usage(existing_parent(path)).free
     if free < needed_bytes:
         raise BadInput(
             f"not enough disk space for {purpose}: {path} has {free / MIB:.1f} MiB free, "
@@ -59,7 +68,8 @@ def require_free_space(path: Path, needed_bytes: int, purpose: str) -> None:
         )
 
 
-def _existing_parent(path: Path) -> Path:
+def existing_parent(path: Path) -> Path:
+    """Returns ``path`` or the nearest folder above it that exists."""
     path = path.absolute()
     while not path.exists():
         path = path.parent
@@ -78,23 +88,21 @@ def write_bytes_atomic(path: Path, payload: bytes) -> None:
     """Writes a file that is either whole or absent, also after a power cut.
 
     Raises:
-        BadInput: The disk is full; nothing is left behind.
+        BadInput: The disk is full or the place cannot be written; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".tmp-{path.name}-", dir=path.parent)
+    temporary = path.with_name(f".tmp-{path.name}-{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
             stream.write(payload)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
         _fsync(path.parent)
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        if error.errno in _NO_SPACE:
-            raise no_space_error(path) from error
-        raise
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise write_error(path, error) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -112,9 +120,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     Raises:
         BadInput: The disk is full; nothing is left behind.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.with_name(f".tmp-{target.name}-{secrets.token_hex(4)}")
-    staging.mkdir()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging.mkdir()
+    except OSError as error:
+        raise write_error(target, error) from error
     try:
         yield staging
         for file in staging.rglob("*"):
@@ -123,9 +134,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         _swap_in(staging, target)
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
-        if error.errno in _NO_SPACE:
-            raise no_space_error(target) from error
-        raise
+        raise write_error(target, error) from error
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise

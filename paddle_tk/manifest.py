@@ -37,10 +37,10 @@ def load_manifest(folder: Path) -> ModelArtifact:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         artifact = _from_dict(raw)
-    except (ValueError, KeyError, TypeError) as error:
+        for name, expected in artifact.sha256.items():
+            _check_hash(folder, name, expected)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}", "export the model again") from error
-    for name, expected in artifact.sha256.items():
-        _check_hash(folder, name, expected)
     return artifact
 
 

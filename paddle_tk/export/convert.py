@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +57,8 @@ def layer_to_onnx(network: Any, *, input_shape: tuple[int | None, int, int, int]
 def _save_static(network: Any, prefix: Path, shape: tuple[int | None, int, int, int], debug: bool) -> None:
     spec = [paddle.static.InputSpec(list(shape), "float32", "image")]
     try:
-        with _silenced(debug):
+        with _silenced(debug), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             paddle.jit.save(network, str(prefix), input_spec=spec)
     except Exception as error:  # whatever tracing a network may raise
         raise BadInput(
@@ -71,6 +73,7 @@ def _convert(folder: Path, opset: int, debug: bool) -> bytes:
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, *files, str(opset)],
         cwd=folder,  # nothing there can be imported in place of a package
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # Paddle warns of more, which would be taken for the reason
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -13,7 +13,7 @@ import paddle
 
 from paddle_tk.console import Output
 from paddle_tk.errors import ArtifactError
-from paddle_tk.files import atomic_folder, remove_leftovers, require_free_space, sha256_file, write_json
+from paddle_tk.files import atomic_folder, remove_leftovers, require_free_space, sha256_file, write_error, write_json
 from paddle_tk.manifest import write_manifest
 from paddle_tk.models.weights import write_safetensors
 from paddle_tk.training.callbacks.checkpointing import Checkpointing
@@ -107,17 +107,25 @@ class Trainer:
         """
         self._prepare_folder()
         self._resume()
-        with stop_on_signal(self._ask_to_stop):
-            self.model.fit(
-                self.train_data,
-                self.val_data,
-                epochs=self.settings.epochs,
-                callbacks=[*self._callbacks, Checkpointing(self._save, self.settings.save_every)],
-                accumulate_grad_batches=self.settings.accumulate,
-            )
-        if self.model.stop_signal is not None:
-            return None
-        return self._finish()
+        try:
+            with stop_on_signal(self._ask_to_stop):
+                self._fit()
+            return None if self.model.stop_signal is not None else self._finish()
+        except OSError as error:
+            # History and loggers append as they go; the last checkpoint is whole either way.
+            raise write_error(self.settings.folder, error) from error
+        finally:
+            for loader in (self.train_data, self.val_data, self.test_data):
+                loader.close()
+
+    def _fit(self) -> None:
+        self.model.fit(
+            self.train_data,
+            self.val_data,
+            epochs=self.settings.epochs,
+            callbacks=[*self._callbacks, Checkpointing(self._save, self.settings.save_every)],
+            accumulate_grad_batches=self.settings.accumulate,
+        )
 
     def _ask_to_stop(self, number: int) -> None:
         self.model.stop_signal = number

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from paddle_tk.commands.train import main as train
+from paddle_tk.training.callbacks.history import read_history
 from paddle_tk.training.loggers import LOGGERS, record_scalars
 
 pytestmark = pytest.mark.browser
@@ -132,8 +134,12 @@ def log_run(folder: Path, records: list[dict[str, Any]]) -> None:
 
 @pytest.fixture
 def finished_run(tmp_path: Path) -> FinishedRun:
-    records = history()
-    log_run(tmp_path / "runs" / "digits", records)
+    """A real training from its command, logged at every update."""
+    folder = tmp_path / "runs" / "digits"
+    quick = ["model=mobilenet_v3_small", "data.batch_size=8", "trainer.max_epochs=2", "trainer.max_retries=0"]
+    quick += ["trainer.limit_train_batches=20", "trainer.limit_val_batches=4", "trainer.log_every_n_steps=1"]
+    assert train([*quick, "--run-dir", str(folder), "--quiet"]) == 0
+    records = read_history(folder / "history.jsonl")
     return FinishedRun(tmp_path / "runs", {r["step"]: r["loss"] for r in records if r["kind"] == "step"})
 
 
