@@ -20,6 +20,7 @@ __all__ = [
     "EXIT_NO",
     "EXIT_OK",
     "Output",
+    "add_overrides",
     "all_overrides",
     "make_parser",
     "run_command",
@@ -44,25 +45,16 @@ def make_parser(prog: str, description: str, *, config: bool = False) -> argpars
     parser = _Parser(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     if config:
         parser.add_argument("-c", "--config", type=Path, help="YAML config (default: configs/config.yaml)")
-        parser.add_argument(
-            "-o",
-            "--override",
-            action="append",
-            default=[],
-            nargs="+",
-            metavar="KEY=VALUE",
-            help="a config value or group, the same as a bare KEY=VALUE; may be repeated",
-        )
-        parser.add_argument(
-            "overrides",
-            nargs="*",
-            default=[],
-            metavar="KEY=VALUE",
-            help="data=cifar10 trainer.max_epochs=3 ...",
-        )
+        add_overrides(parser, "KEY=VALUE", "a config value or group, for instance data=cifar10 trainer.max_epochs=3")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors and the final result line")
     parser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
     return parser
+
+
+def add_overrides(parser: argparse.ArgumentParser, form: str, what: str) -> None:
+    """Adds ``-o`` and bare overrides, which mean the same and accumulate; ``all_overrides`` reads them."""
+    parser.add_argument("-o", "--override", action="append", default=[], nargs="+", metavar=form, help=what)
+    parser.add_argument("overrides", nargs="*", default=[], metavar=form, help="the same as with -o")
 
 
 def all_overrides(arguments: argparse.Namespace) -> list[str]:
@@ -108,4 +100,4 @@ def run_command(
 def _report(output: Output, line: str, debug: bool) -> None:
     if debug:
         output.errors.print(traceback.format_exc())
-    output.errors.print(" ".join(line.split()) if not debug and "\n" not in line else line, style="red")
+    output.errors.print(" ".join(line.split()), style="red")

@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from paddle_tk.cli import add_overrides
 from paddle_tk.errors import BadInput
 
 
@@ -25,16 +26,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--data``, ``-o`` and bare overrides."""
     parser.add_argument("--data", metavar="NAME", help="a registered dataset (default: that of the model's own run)")
-    parser.add_argument(
-        "-o",
-        "--override",
-        action="append",
-        default=[],
-        nargs="+",
-        metavar="data.KEY=VALUE",
-        help="a data setting, for instance data.root=FOLDER; may be repeated",
-    )
-    parser.add_argument("overrides", nargs="*", default=[], metavar="data.KEY=VALUE", help="the same as with -o")
+    add_overrides(parser, "data.KEY=VALUE", "a data setting, for instance data.root=FOLDER; may be repeated")
 
 
 def start(device: str) -> tuple[str, int]:

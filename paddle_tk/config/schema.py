@@ -81,6 +81,12 @@ class DataConfig(Section):
             return self.image_size, self.image_size
         return self.image_size[0], self.image_size[1]
 
+    @property
+    def dataset_arguments(self) -> dict[str, Any]:
+        """What ``load_dataset`` takes besides the name."""
+        names = ("root", "val_fraction", "test_fraction", "split_seed", "skip_unreadable", "max_samples")
+        return {name: getattr(self, name) for name in names}
+
     @field_validator("image_size")
     @classmethod
     def _sizes(cls, value: int | list[int]) -> int | list[int]:

@@ -70,15 +70,7 @@ def load_model_data(source: ModelSource, name: str | None, overrides: Sequence[s
     if own is not None and same:
         _refuse_other_splits(own.config, loaded.config)
     data = loaded.config.data
-    bundle = load_dataset(
-        data.name,
-        root=data.root,
-        val_fraction=data.val_fraction,
-        test_fraction=data.test_fraction,
-        split_seed=data.split_seed,
-        skip_unreadable=data.skip_unreadable,
-        max_samples=data.max_samples,
-    )
+    bundle = load_dataset(data.name, **data.dataset_arguments)
     smoothing = own.config.trainer.label_smoothing if own is not None else 0.0
     return ModelData(loaded.config, bundle, same, smoothing)
 

@@ -115,15 +115,7 @@ def preprocessing(config: Config) -> Preprocessing:
 def build_dataset(config: Config, output: Output) -> DatasetBundle:
     """Loads and splits the dataset, and says what was left out."""
     data = config.data
-    bundle = load_dataset(
-        data.name,
-        root=data.root,
-        val_fraction=data.val_fraction,
-        test_fraction=data.test_fraction,
-        split_seed=data.split_seed,
-        skip_unreadable=data.skip_unreadable,
-        max_samples=data.max_samples,
-    )
+    bundle = load_dataset(data.name, **data.dataset_arguments)
     if bundle.skipped:
         output.warn(f"{len(bundle.skipped)} unreadable image(s) left out: {', '.join(bundle.skipped[:5])}")
     sizes = ", ".join(f"{name} {len(split)}" for name, split in bundle.splits.items())
