@@ -154,9 +154,7 @@ class TrainerConfig(Section):
     cpu_threads: int | Auto = Field(
         "auto", description="auto: all cores, unless OMP_NUM_THREADS is set", json_schema_extra=NOT_IDENTITY
     )
-    fast_conv: bool | Auto = Field(
-        "auto", description="small maps as one product for the batch; auto: when training on a CPU"
-    )
+    fast_conv: bool = Field(True, description="small maps as one product for the batch, when training on a CPU")
     save_every_n_steps: int | None = Field(
         None, ge=1, description="besides every epoch", json_schema_extra=NOT_IDENTITY
     )

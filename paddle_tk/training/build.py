@@ -29,7 +29,7 @@ from paddle_tk.training.callbacks.progress_bar import ProgressBar
 from paddle_tk.training.ema import Ema
 from paddle_tk.training.fit_model import FitModel
 from paddle_tk.training.hapi_metric import TopKMetric
-from paddle_tk.training.loggers import LOGGERS
+from paddle_tk.training.loggers import FOLDERS, LOGGERS
 from paddle_tk.training.mixup import Mixup
 from paddle_tk.training.optim import build_optimizer, learning_rate_factor
 from paddle_tk.training.precision import Precision
@@ -69,7 +69,7 @@ def build_trainer(config: Config, folder: Path, config_sha256: str, device: str,
     seed_everything(config.seed)
     network = build_network(config, num_classes, output)
     loaders = build_loaders(config, bundle)
-    if device == "cpu" and config.trainer.fast_conv is not False:
+    if device == "cpu" and config.trainer.fast_conv:
         use_small_map_conv(network)
     model = _build_model(config, network, num_classes, loaders.train, device, output)
     settings = TrainerSettings(
@@ -82,6 +82,7 @@ def build_trainer(config: Config, folder: Path, config_sha256: str, device: str,
         seed=config.seed,
         model_name=config.model.name,
         dataset_name=bundle.name,
+        dataset_fingerprint=bundle.fingerprint,
         config_sha256=config_sha256,
     )
     return Trainer(
@@ -227,7 +228,7 @@ def _callback_maker(
         trainer = config.trainer
         plain = config.model_dump(mode="json")
         sinks = [
-            LOGGERS.load(name)(_log_folder(folder, name), name=folder.name, config=plain, replay=records)
+            LOGGERS.load(name)(folder / FOLDERS[name], name=folder.name, config=plain, replay=records)
             for name in trainer.loggers
         ]
         callbacks = [
@@ -240,10 +241,6 @@ def _callback_maker(
         return callbacks
 
     return make
-
-
-def _log_folder(folder: Path, logger: str) -> Path:
-    return folder / {"visualdl": "vdl"}.get(logger, logger)
 
 
 def _artifact(config: Config, bundle: DatasetBundle, num_classes: int) -> ModelArtifact:

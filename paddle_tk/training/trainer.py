@@ -12,13 +12,13 @@ import numpy as np
 import paddle
 
 from paddle_tk.console import Output
-from paddle_tk.errors import ArtifactError
+from paddle_tk.errors import ArtifactError, BadInput
 from paddle_tk.files import atomic_folder, remove_leftovers, require_free_space, sha256_file, write_error, write_json
 from paddle_tk.manifest import write_manifest
 from paddle_tk.models.weights import write_safetensors
 from paddle_tk.training.callbacks.checkpointing import Checkpointing
 from paddle_tk.training.callbacks.history import truncate_history
-from paddle_tk.training.checkpoint import CheckpointStore
+from paddle_tk.training.checkpoint import Checkpoint, CheckpointStore
 from paddle_tk.training.fit_model import FitModel
 from paddle_tk.training.run_folder import CHECKPOINTS, HISTORY, MODEL, RESULT
 from paddle_tk.training.state import capture_state, restore_state, weights_for_use
@@ -44,6 +44,7 @@ class TrainerSettings:
         seed: The training's seed.
         model_name: For the result.
         dataset_name: For the result.
+        dataset_fingerprint: Of the images and splits; a checkpoint of other images is not resumed.
         config_sha256: For the result.
     """
 
@@ -56,6 +57,7 @@ class TrainerSettings:
     seed: int
     model_name: str
     dataset_name: str
+    dataset_fingerprint: str
     config_sha256: str
 
 
@@ -144,6 +146,7 @@ class Trainer:
         progress = self.model.progress
         epochs = int(checkpoint.state["progress"]["epoch"]) if checkpoint else 0
         updates = int(checkpoint.state["progress"]["updates"]) if checkpoint else 0
+        self._require_same_images(checkpoint)
         records = truncate_history(self.settings.folder / HISTORY, updates, epochs)
         self._callbacks = list(self.make_callbacks(records))
         if checkpoint is None:
@@ -153,6 +156,14 @@ class Trainer:
         self.model.history = [{k: v for k, v in r.items() if k != "kind"} for r in records if r["kind"] == "epoch"]
         self.output.say(f"resumed from {checkpoint.folder.name}: epoch {progress.epoch + 1}, batch {progress.step + 1}")
 
+    def _require_same_images(self, checkpoint: Checkpoint | None) -> None:
+        if checkpoint is None or checkpoint.state["dataset"] == self.settings.dataset_fingerprint:
+            return
+        raise BadInput(
+            f"{self.settings.folder} was trained on other images than {self.settings.dataset_name} holds now",
+            "give the folder it was trained on with data.root, or start a new run",
+        )
+
     def _seconds(self) -> float:
         return self._earlier_seconds + time.perf_counter() - self._began
 
@@ -160,6 +171,7 @@ class Trainer:
         progress = self.model.progress
         progress.total_seconds = self._seconds()
         tensors, state = capture_state(self.model, self._callbacks)
+        state["dataset"] = self.settings.dataset_fingerprint
         self.store.save(tensors, state, epoch=progress.epoch, step=progress.step, rank=rank)
 
     def _finish(self) -> TrainResult:

@@ -250,6 +250,19 @@ def test_train_refuses_a_run_folder_that_holds_another_config(
     assert (finished / "config.yaml").read_bytes() == before
 
 
+def test_train_refuses_to_resume_on_other_images(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    root = _images(tmp_path / "data")
+    arguments = ["data=image_folder", f"data.root={root}", "data.image_size=32", "model=mobilenet_v3_small"]
+    arguments += ["trainer.fast_dev_run=true", "data.batch_size=4", "data.num_workers=0", "--quiet"]
+    arguments += ["--run-dir", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    (tmp_path / "run" / "result.json").unlink()
+    (root / "class0" / "0.png").unlink()
+    assert main([*arguments, "--resume", "auto"]) == 2
+    assert "was trained on other images" in capfd.readouterr().err
+    assert (tmp_path / "run" / "checkpoints").is_dir()
+
+
 def test_train_needs_disk_space_before_it_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
