@@ -203,7 +203,7 @@ def main() -> int:
     arguments = parser(__doc__ or "", "kill_resume")
     arguments.add_argument("--kills", type=int, default=20)
     arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument("--model", default="resnet18")
+    arguments.add_argument("--model", default="mobilenet_v3_small", help="the default draws dropout masks, too")
     given = arguments.parse_args()
     reports: dict[str, Report] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -99,10 +99,14 @@ class FitModel(paddle.Model):
             steps=train_data.batches_per_epoch, metrics=self._metrics_name(),
         )  # fmt: skip
         hooks.on_begin("train")
-        while self.progress.epoch < epochs and not self.progress.finished and self.stop_signal is None:
+        while self.progress.epoch < epochs and not self._ended():
             self._fit_epoch(train_data, eval_data, hooks)
         hooks.on_end("train", self.history[-1] if self.history else {})
         return self.history
+
+    def _ended(self) -> bool:
+        # stop_training is what Paddle's own callbacks set; it is not saved, progress.finished is.
+        return bool(self.stop_training or self.progress.finished or self.stop_signal is not None)
 
     def _fit_epoch(self, train_data: Any, eval_data: Any, hooks: Any) -> None:
         epoch = self.progress.epoch

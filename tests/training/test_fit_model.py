@@ -251,3 +251,11 @@ def test_mixup_depends_on_seed_epoch_and_step_alone() -> None:
     np.testing.assert_array_equal(first[0], second[0])
     assert not np.array_equal(first[0], other[0])
     np.testing.assert_allclose(first[1].sum(axis=1), 1, atol=1e-6)
+
+
+def test_fit_ends_after_the_epoch_when_a_paddle_callback_says_so() -> None:
+    model = small.model()
+    stopper = paddle.callbacks.EarlyStopping("val_loss", mode="max", patience=0, verbose=0, save_best_model=False)
+    stopper.on_train_begin = lambda logs=None: setattr(stopper, "best_value", float("inf"))
+    model.fit(small.train_loader(), small.eval_loader(), epochs=3, callbacks=[stopper])
+    assert model.progress.epoch == 1
