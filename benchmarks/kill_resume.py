@@ -204,11 +204,12 @@ def main() -> int:
     arguments.add_argument("--kills", type=int, default=20)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--model", default="mobilenet_v3_small", help="the default draws dropout masks, too")
+    arguments.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     given = arguments.parse_args()
     reports: dict[str, Report] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, settings in VARIANTS.items():
-            chosen = (*settings, f"model={given.model}")
+        for name in given.variants:
+            chosen = (*VARIANTS[name], f"model={given.model}")
             for label, report in run_variant(Path(folder), name, chosen, given.kills, given.seed).items():
                 reports[label] = report
                 verdict = "same" if report.same else "DIFFERENT"
