@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from paddle_tk.cli import EXIT_OK, Output, all_overrides, make_parser, run_command
+from paddle_tk.cli import EXIT_BAD_INPUT, EXIT_CRASH, EXIT_OK, Output, all_overrides, make_parser, run_command
 from paddle_tk.config.load import LoadedConfig, load_config
-from paddle_tk.errors import BadInput, PaddleTkError
+from paddle_tk.errors import PaddleTkError
 from paddle_tk.files import write_json
 from paddle_tk.training.run_folder import (
     CHECKPOINTS,
@@ -22,6 +22,7 @@ from paddle_tk.training.run_folder import (
     locked,
     open_run,
     read_result,
+    require_run,
 )
 
 _DESCRIPTION = """Train a classifier from one config.
@@ -52,30 +53,29 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
         output.say(f"{run.folder} is already finished")
         _print_result(run.folder, output)
         return EXIT_OK
-    code = _train(run, loaded, arguments, output)
-    if code == 2 and run.fresh:
-        _discard(run.folder)
+    code = EXIT_CRASH
+    try:
+        code = _train(run, loaded, arguments, output)
+    except PaddleTkError as error:
+        code = error.exit_code
+        raise
+    finally:
+        if code == EXIT_BAD_INPUT and run.fresh:
+            _discard(run.folder)
     return code
 
 
 def _load(arguments: argparse.Namespace) -> LoadedConfig:
     path = arguments.config
     if path is None and arguments.resume not in (None, "auto"):
-        path = Path(arguments.resume) / CONFIG
-        if not path.is_file():
-            raise BadInput(f"--resume {arguments.resume}: no run is there (no {CONFIG})", "give a run folder or 'auto'")
+        path = require_run(Path(arguments.resume)) / CONFIG
     return load_config(path, all_overrides(arguments))
 
 
 def _train(run: Run, loaded: LoadedConfig, arguments: argparse.Namespace, output: Output) -> int:
     trainer = loaded.config.trainer
     if trainer.max_retries == 0 or trainer.fast_dev_run:
-        try:
-            return _work(run.folder, output)
-        except PaddleTkError as error:
-            if error.exit_code == 2 and run.fresh:
-                _discard(run.folder)
-            raise
+        return _work(run.folder, output)
     from paddle_tk.training.supervise import supervise
 
     flags = [flag for flag in ("--quiet", "--debug") if getattr(arguments, flag[2:])]

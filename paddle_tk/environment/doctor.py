@@ -17,7 +17,7 @@ from typing import Any, Literal
 from paddle_tk.environment.devices import INSTALL_GPU, memory_bytes
 from paddle_tk.environment.threads import available_cores
 from paddle_tk.environment.versions import SUPPORTED_PYTHON, Problem, check_versions, installed_versions
-from paddle_tk.files import MIB
+from paddle_tk.files import MIB, existing_parent
 
 Stage = Literal["venv", "docker"]
 Status = Literal["ok", "failed", "warning", "info"]
@@ -228,7 +228,7 @@ def check_memory(total_bytes: int) -> Check:
 
 def check_disk(folder: Path, needed_bytes: int = MIN_DISK_BYTES) -> Check:
     """Checks the free space where runs are written."""
-    free = shutil.disk_usage(_existing(folder)).free
+    free = shutil.disk_usage(existing_parent(folder)).free
     found = f"{free / GIB:.1f} GiB free"
     if free >= needed_bytes:
         return Check("disk", "ok", found)
@@ -243,7 +243,7 @@ def check_disk(folder: Path, needed_bytes: int = MIN_DISK_BYTES) -> Check:
 def check_writing(folder: Path) -> Check:
     """Checks that runs can be written."""
     try:
-        with tempfile.NamedTemporaryFile(dir=_existing(folder)):
+        with tempfile.NamedTemporaryFile(dir=existing_parent(folder)):
             pass
     except OSError as error:
         return Check(
@@ -253,12 +253,6 @@ def check_writing(folder: Path) -> Check:
             "change the folder's owner or write runs elsewhere with --run-dir",
         )
     return Check("writing", "ok", f"{folder} can be written")
-
-
-def _existing(folder: Path) -> Path:
-    """Returns ``folder`` or its nearest parent that exists."""
-    folder = folder.absolute()
-    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def check_gpu(probe: Mapping[str, Any], stage: Stage) -> Check:

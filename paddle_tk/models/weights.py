@@ -170,12 +170,15 @@ def _widen_bfloat16(bits: Array) -> Array:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
+def to_array(tensor: paddle.Tensor) -> Array:
+    """Returns a copy of a tensor as an array; half precision widens to float32, which loses nothing."""
+    low = tensor.dtype in (paddle.float16, paddle.bfloat16)
+    return np.asarray((tensor.astype("float32") if low else tensor).numpy())
+
+
 def network_arrays(network: Any) -> dict[str, Array]:
-    """Returns copies of a network's parameters and buffers by name; bfloat16 is widened to float32."""
-    return {
-        name: (value.astype("float32") if value.dtype == paddle.bfloat16 else value).numpy()
-        for name, value in network.state_dict().items()
-    }
+    """Returns copies of a network's parameters and buffers by name, as ``to_array`` gives them."""
+    return {name: to_array(value) for name, value in network.state_dict().items()}
 
 
 def write_safetensors(arrays: Mapping[str, Array], path: Path) -> None:

@@ -21,7 +21,7 @@ from paddle_tk.errors import BadInput
 from paddle_tk.models.classifiers import build_classifier, resolve_stem
 from paddle_tk.models.losses import ClassificationLoss
 from paddle_tk.models.small_map_conv import use_small_map_conv
-from paddle_tk.models.weights import apply_weights, read_weights
+from paddle_tk.models.weights import FILE_NAME, apply_weights, read_weights
 from paddle_tk.training.callbacks.early_stopping import EarlyStopping
 from paddle_tk.training.callbacks.history import History
 from paddle_tk.training.callbacks.pictures import Pictures
@@ -247,7 +247,7 @@ def _artifact(config: Config, bundle: DatasetBundle, num_classes: int) -> ModelA
     height, width = config.data.size
     stem = resolve_stem(config.model.name, config.model.stem, config.data.size)
     return ModelArtifact(
-        path="model.safetensors",
+        path=FILE_NAME,
         format="paddle-safetensors",
         precision="fp32",
         task=Task("classification", bundle.classes),

@@ -18,11 +18,11 @@ import paddle
 from paddle.hapi.callbacks import LRScheduler, config_callbacks
 
 from paddle_tk.errors import CheckFailed
+from paddle_tk.models.weights import to_array
 from paddle_tk.processing import softmax
 from paddle_tk.training.ema import Ema
 from paddle_tk.training.precision import Precision
 from paddle_tk.training.progress import Progress
-from paddle_tk.training.tensors import to_array
 
 Mix = Callable[[paddle.Tensor, paddle.Tensor, int, int], tuple[paddle.Tensor, paddle.Tensor]]
 
@@ -92,17 +92,20 @@ class FitModel(paddle.Model):
         self._train_data, self._accumulate = train_data, accumulate_grad_batches
         train_data.stop_when = lambda: self.stop_now
         self.num_iters = None
-        # hapi adds a scheduler that steps with every batch; the rate moves with updates, in train_batch.
-        idle = LRScheduler(by_step=False, by_epoch=False)
-        hooks = config_callbacks(
-            [*callbacks, idle], model=self, epochs=epochs, verbose=0,
-            steps=train_data.batches_per_epoch, metrics=self._metrics_name(),
-        )  # fmt: skip
+        hooks = self._hooks(callbacks, epochs, train_data.batches_per_epoch)
         hooks.on_begin("train")
         while self.progress.epoch < epochs and not self._ended():
             self._fit_epoch(train_data, eval_data, hooks)
         hooks.on_end("train", self.history[-1] if self.history else {})
         return self.history
+
+    def _hooks(
+        self, callbacks: Sequence[paddle.callbacks.Callback] = (), epochs: int | None = None, steps: int | None = None
+    ) -> Any:
+        # hapi adds a scheduler that steps with every batch; the rate moves with updates, in train_batch.
+        idle = LRScheduler(by_step=False, by_epoch=False)
+        names = self._metrics_name()
+        return config_callbacks([*callbacks, idle], model=self, epochs=epochs, steps=steps, metrics=names, verbose=0)
 
     def _ended(self) -> bool:
         # stop_training is what Paddle's own callbacks set; it is not saved, progress.finished is.
@@ -150,7 +153,7 @@ class FitModel(paddle.Model):
         eval_data.stop_when = lambda: self.stop_signal is not None
         self.eval_predictions, self.eval_scores, self.eval_labels = [], [], []
         self._eval_loss, self._eval_samples = 0.0, 0
-        hooks = hooks or config_callbacks([LRScheduler(by_step=False, by_epoch=False)], model=self, verbose=0)
+        hooks = hooks or self._hooks()
         hooks.on_begin("eval", {"steps": len(eval_data), "metrics": self._metrics_name()})
         with self.ema.applied() if self.ema is not None else nullcontext():
             logs = self._run_one_epoch(eval_data, hooks, "eval", {})
@@ -184,7 +187,7 @@ class FitModel(paddle.Model):
         value = float(loss)
         if not math.isfinite(value):
             raise _diverged(value, progress)
-        self._measure(outputs[0], target)
+        self._measure(to_array(outputs[0]), to_array(target))
         progress.train_metrics = dict(zip(self._metrics_name()[1:], self._metric_values(), strict=True))
         progress.add_batch(value, int(target.shape[0]))
         now = time.perf_counter()
@@ -192,10 +195,9 @@ class FitModel(paddle.Model):
         self._clock = now
         return [np.asarray(value, np.float32)], []
 
-    def _measure(self, logits: paddle.Tensor, target: paddle.Tensor) -> None:
-        arrays = to_array(logits), to_array(target)
+    def _measure(self, logits: np.ndarray, labels: np.ndarray) -> None:
         for metric in self._metrics:
-            metric.update(*arrays)
+            metric.update(logits, labels)
 
     def _metric_values(self) -> list[float]:
         return [float(v) for metric in self._metrics for v in metric.accumulate()]
@@ -228,11 +230,12 @@ class FitModel(paddle.Model):
         samples = int(target.shape[0])
         self._eval_loss += loss * samples
         self._eval_samples += samples
-        self._measure(outputs[0], target)
-        probabilities = softmax(to_array(outputs[0]))
+        logits, truth = to_array(outputs[0]), to_array(target)
+        self._measure(logits, truth)
+        probabilities = softmax(logits)
         self.eval_predictions.append(probabilities.argmax(axis=1))
         self.eval_scores.append(probabilities.max(axis=1))
-        self.eval_labels.append(to_array(target))
+        self.eval_labels.append(truth)
         return [np.asarray(loss, np.float32)], []
 
 

@@ -63,14 +63,18 @@ def open_run(loaded: LoadedConfig, run_dir: Path | None, resume: str | None) -> 
 
 def _find(base: Path, explicit: bool, loaded: LoadedConfig, resume: str) -> Path | None:
     if resume != "auto":
-        folder = Path(resume)
-        if not (folder / CONFIG).is_file():
-            raise BadInput(f"--resume {folder}: no run is there (no {CONFIG})", "give a run folder or --resume auto")
-        return folder
+        return require_run(Path(resume))
     if explicit:
         return base if (base / CONFIG).is_file() else None
     same = [p.parent for p in base.parent.glob(f"*/{CONFIG}") if _saved_hash(p) == loaded.sha256]
-    return max(same, key=lambda p: _newest_mtime(p), default=None)
+    return max(same, key=_newest_mtime, default=None)
+
+
+def require_run(folder: Path) -> Path:
+    """Returns ``folder``; raises BadInput where it holds no run."""
+    if not (folder / CONFIG).is_file():
+        raise BadInput(f"--resume {folder}: no run is there (no {CONFIG})", "give a run folder or --resume auto")
+    return folder
 
 
 def _newest_mtime(folder: Path) -> float:

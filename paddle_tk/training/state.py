@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from paddle_tk.models.weights import network_arrays
 from paddle_tk.training import rng
 from paddle_tk.training.checkpoint import Checkpoint
 from paddle_tk.training.fit_model import FitModel
 from paddle_tk.training.tensors import (
     load_network_state,
     load_optimizer_state,
-    network_state,
     optimizer_state,
 )
 
@@ -21,7 +21,7 @@ from paddle_tk.training.tensors import (
 def capture_state(model: FitModel, callbacks: Sequence[Any]) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
     """Returns (tensors by part, JSON-able rest) of a prepared model between two updates."""
     tensors = {
-        "model": network_state(model.network),
+        "model": network_arrays(model.network),
         "optimizer": optimizer_state(model._optimizer, model.network),
     }
     if model.ema is not None:

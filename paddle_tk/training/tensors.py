@@ -12,17 +12,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-_LOW = (paddle.float16, paddle.bfloat16)
-
-
-def to_array(tensor: paddle.Tensor) -> np.ndarray:
-    """Returns the tensor as an array; half precision widens to float32, which loses nothing."""
-    return np.asarray((tensor.astype("float32") if tensor.dtype in _LOW else tensor).numpy())
-
-
-def network_state(network: paddle.nn.Layer) -> dict[str, np.ndarray]:
-    """Returns parameters and buffers by dotted name."""
-    return {name: to_array(tensor) for name, tensor in network.state_dict().items()}
+from paddle_tk.models.weights import to_array
 
 
 def load_network_state(network: paddle.nn.Layer, arrays: Mapping[str, np.ndarray]) -> None:

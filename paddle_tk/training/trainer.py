@@ -15,7 +15,7 @@ from paddle_tk.console import Output
 from paddle_tk.errors import ArtifactError, BadInput
 from paddle_tk.files import atomic_folder, remove_leftovers, require_free_space, sha256_file, write_error, write_json
 from paddle_tk.manifest import write_manifest
-from paddle_tk.models.weights import write_safetensors
+from paddle_tk.models.weights import FILE_NAME, write_safetensors
 from paddle_tk.training.callbacks.checkpointing import Checkpointing
 from paddle_tk.training.callbacks.history import truncate_history
 from paddle_tk.training.checkpoint import Checkpoint, CheckpointStore
@@ -26,7 +26,6 @@ from paddle_tk.training.stop import stop_on_signal
 from paddle_tk.training.tensors import load_network_state
 from paddle_tk.types import ModelArtifact, TrainResult
 
-WEIGHTS = "model.safetensors"
 _EXTRA_TENSORS = {"Momentum": 1, "AdamW": 2}  # accumulators of a parameter's size
 
 
@@ -195,8 +194,8 @@ class Trainer:
 
     def _write_artifact(self, weights: Mapping[str, np.ndarray], metrics: Mapping[str, Any]) -> None:
         with atomic_folder(self.settings.folder / MODEL) as staging:
-            write_safetensors(weights, staging / WEIGHTS)
-            hashes = {WEIGHTS: sha256_file(staging / WEIGHTS)}
+            write_safetensors(weights, staging / FILE_NAME)
+            hashes = {FILE_NAME: sha256_file(staging / FILE_NAME)}
             write_manifest(staging, replace(self.artifact, sha256=hashes, metrics=metrics))
 
     def _result(self, best: dict[str, Any], final: dict[str, Any], checkpoint: str) -> TrainResult:

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,6 @@ from paddle_tk.commands.monitor import main
 from paddle_tk.training.loggers.visualdl_sink import VisualDLSink
 
 MONITOR = Path(__file__).resolve().parents[2] / "tools" / "monitor.py"
-
-
-@pytest.fixture
-def busy_port() -> Iterator[int]:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        yield int(holder.getsockname()[1])
 
 
 def listening(port: int) -> bool:

@@ -8,12 +8,12 @@ import paddle
 import pytest
 
 from paddle_tk.errors import CheckFailed
+from paddle_tk.models.weights import network_arrays
 from paddle_tk.training.callbacks.checkpointing import Checkpointing
 from paddle_tk.training.callbacks.early_stopping import EarlyStopping
 from paddle_tk.training.checkpoint import CheckpointStore
 from paddle_tk.training.fit_model import FitModel
 from paddle_tk.training.state import capture_state, restore_state
-from paddle_tk.training.tensors import network_state
 
 from . import small
 
@@ -36,7 +36,7 @@ class _StopAfter(paddle.callbacks.Callback):
 
 
 def _weights(model: FitModel) -> dict[str, np.ndarray]:
-    return network_state(model.network)
+    return network_arrays(model.network)
 
 
 def _assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:

@@ -10,10 +10,11 @@ import paddle
 import pytest
 
 from paddle_tk.errors import BadInput
+from paddle_tk.models.weights import network_arrays
 from paddle_tk.training.checkpoint import Checkpoint
 from paddle_tk.training.precision import Precision
 from paddle_tk.training.state import capture_state, restore_state
-from paddle_tk.training.tensors import load_network_state, network_state
+from paddle_tk.training.tensors import load_network_state
 
 from . import small
 
@@ -59,8 +60,8 @@ def test_scaled_steps_equal_the_plain_ones_and_a_resume_keeps_the_scale(gpu_scal
     restore_state(resumed, [], Checkpoint(Path("x"), tensors, json.loads(json.dumps(state))))
     assert resumed.precision.state()["incr_count"] == 5
     resumed.fit(small.train_loader(), small.eval_loader(), epochs=2)
-    for name, value in network_state(plain.network).items():
-        np.testing.assert_allclose(value, network_state(resumed.network)[name], rtol=1e-6, atol=1e-7, err_msg=name)
+    for name, value in network_arrays(plain.network).items():
+        np.testing.assert_allclose(value, network_arrays(resumed.network)[name], rtol=1e-6, atol=1e-7, err_msg=name)
 
 
 def _autocast_free() -> Precision:
@@ -85,10 +86,10 @@ def test_step_is_skipped_and_the_scale_halved_when_gradients_overflow(gpu_scaler
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_network_state_round_trips_exactly_when_weights_are_half_precision(dtype: str) -> None:
     network = small.network().to(dtype=dtype)
-    arrays = network_state(network)
+    arrays = network_arrays(network)
     assert all(a.dtype == np.float32 for a in arrays.values())
     other = small.network().to(dtype=dtype)
     load_network_state(other, arrays)
     for name, tensor in other.state_dict().items():
         assert tensor.dtype == network.state_dict()[name].dtype
-        np.testing.assert_array_equal(network_state(other)[name], arrays[name])
+        np.testing.assert_array_equal(network_arrays(other)[name], arrays[name])

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +33,6 @@ def steps(viewer: Viewer, run: str) -> list[int]:
         found: dict[str, Any] = json.load(answer)
     assert found["status"] == 0, found
     return [step for _, step, _ in found["data"]]
-
-
-@pytest.fixture
-def busy_port() -> Iterator[int]:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        yield int(holder.getsockname()[1])
 
 
 def test_viewer_serves_every_run_when_one_was_killed_and_one_is_resumed(tmp_path: Path) -> None:
