@@ -59,26 +59,65 @@ def _scale(image: "np.ndarray", height: int, width: int) -> "np.ndarray":
 
 
 def _center_crop(image: "np.ndarray", height: int, width: int, crop_ratio: float) -> "np.ndarray":
-    if not 0 < crop_ratio <= 1:
-        raise ValueError(f"crop_ratio must be above 0 and at most 1, got {crop_ratio}")
-    source_height, source_width = image.shape[:2]
-    factor = max(height / crop_ratio / source_height, width / crop_ratio / source_width)
-    scaled_height = max(height, round(source_height * factor))
-    scaled_width = max(width, round(source_width * factor))
+    scaled_height, scaled_width = _covering_size(image.shape[0], image.shape[1], height, width, crop_ratio)
     scaled = _scale(image, scaled_height, scaled_width)
     top, left = (scaled_height - height) // 2, (scaled_width - width) // 2
     return scaled[top : top + height, left : left + width]
 
 
-def _letterbox(image: "np.ndarray", height: int, width: int, pad_value: int) -> "np.ndarray":
-    source_height, source_width = image.shape[:2]
+def _covering_size(
+    source_height: int, source_width: int, height: int, width: int, crop_ratio: float
+) -> "tuple[int, int]":
+    if not 0 < crop_ratio <= 1:
+        raise ValueError(f"crop_ratio must be above 0 and at most 1, got {crop_ratio}")
+    factor = max(height / crop_ratio / source_height, width / crop_ratio / source_width)
+    return max(height, round(source_height * factor)), max(width, round(source_width * factor))
+
+
+def _fitting_size(source_height: int, source_width: int, height: int, width: int) -> "tuple[int, int]":
     factor = min(height / source_height, width / source_width)
-    scaled_height = min(height, max(1, round(source_height * factor)))
-    scaled_width = min(width, max(1, round(source_width * factor)))
+    return min(height, max(1, round(source_height * factor))), min(width, max(1, round(source_width * factor)))
+
+
+def _letterbox(image: "np.ndarray", height: int, width: int, pad_value: int) -> "np.ndarray":
+    scaled_height, scaled_width = _fitting_size(image.shape[0], image.shape[1], height, width)
     out = np.full((height, width, 3), pad_value, np.uint8)
     top, left = (height - scaled_height) // 2, (width - scaled_width) // 2
     out[top : top + scaled_height, left : left + scaled_width] = _scale(image, scaled_height, scaled_width)
     return out
+
+
+def resize_geometry(
+    source_size: "tuple[int, int] | list[int]", size: "tuple[int, int] | list[int]", mode: str, crop_ratio: float = 0.875
+) -> "tuple[float, float, float, float]":
+    """Tells where ``resize_image`` puts a point of the image.
+
+    Args:
+        source_size: (height, width) of the image in pixels.
+        size: (height, width) of the network input in pixels.
+        mode: As in ``resize_image``.
+        crop_ratio: As in ``resize_image``.
+
+    Returns:
+        (scale_x, scale_y, left, top): a point (x, y) of the image lies at (x * scale_x + left, y * scale_y + top) in
+        the input; left and top are negative where a border is cut off.
+
+    Raises:
+        ValueError: The resize mode is unknown.
+    """
+    source_height, source_width = int(source_size[0]), int(source_size[1])
+    height, width = int(size[0]), int(size[1])
+    if mode == "stretch":
+        return width / source_width, height / source_height, 0.0, 0.0
+    if mode == "center_crop":
+        scaled_height, scaled_width = _covering_size(source_height, source_width, height, width, crop_ratio)
+        left, top = -((scaled_width - width) // 2), -((scaled_height - height) // 2)
+    elif mode == "letterbox":
+        scaled_height, scaled_width = _fitting_size(source_height, source_width, height, width)
+        left, top = (width - scaled_width) // 2, (height - scaled_height) // 2
+    else:
+        raise ValueError(f"unknown resize mode {mode!r}: stretch, center_crop or letterbox")
+    return scaled_width / source_width, scaled_height / source_height, float(left), float(top)
 
 
 @lru_cache(maxsize=16)

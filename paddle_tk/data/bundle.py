@@ -116,7 +116,7 @@ class DatasetBundle:
 
     Attributes:
         name: The registered name.
-        kind: The task it is for: "classification".
+        kind: The task it is for: "classification" or "detection".
         splits: "train", "val" and "test", none of them empty.
         classes: Class names in the order of the class ids.
         source: Where the images come from.
@@ -142,7 +142,8 @@ class DatasetBundle:
                     "add images, or raise data.val_fraction or data.test_fraction",
                 )
             labels = self.splits[name].labels
-            if labels.min() < 0 or labels.max() >= len(self.classes):
+            least = -1 if self.kind == "detection" else 0  # -1: an image without boxes
+            if labels.min() < least or labels.max() >= len(self.classes):
                 raise DataError(
                     f"dataset {self.name}: labels of {name} run from {labels.min()} to {labels.max()}, "
                     f"but there are {len(self.classes)} classes",

@@ -1,0 +1,142 @@
+"""What is annotated in an image: boxes with classes, and splits of images that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from paddle_tk.data.bundle import read_image
+from paddle_tk.errors import DataError
+
+_NO_CLASS = -1
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The annotated objects of one image.
+
+    Coordinates are in pixels of the decoded image, with the origin at the upper left corner of its first pixel, so that
+    a box over the whole image is (0, 0, width, height).
+
+    Attributes:
+        xyxy: float64, (n, 4), with x1 < x2 and y1 < y2, inside the image.
+        class_ids: int64, (n,).
+        crowd: bool, (n,): COCO's iscrowd, a region of many objects. Never trained on; what is found in it is not wrong.
+        difficult: bool, (n,): VOC's flag. Trained on; in an evaluation neither required nor wrong.
+        areas: float64, (n,), square pixels: COCO's area, of the mask where there is one, else of the box.
+    """
+
+    xyxy: np.ndarray
+    class_ids: np.ndarray
+    crowd: np.ndarray
+    difficult: np.ndarray
+    areas: np.ndarray
+
+    def __post_init__(self) -> None:
+        n = len(self.xyxy)
+        for name, kind, shape in (
+            ("xyxy", np.float64, (n, 4)),
+            ("class_ids", np.int64, (n,)),
+            ("crowd", np.bool_, (n,)),
+            ("difficult", np.bool_, (n,)),
+            ("areas", np.float64, (n,)),
+        ):
+            found = getattr(self, name)
+            if found.dtype != kind or found.shape != shape:
+                raise ValueError(f"{name} must be {np.dtype(kind)} {shape}, got {found.dtype} {found.shape}")
+
+    def __len__(self) -> int:
+        return len(self.class_ids)
+
+    @classmethod
+    def make(
+        cls,
+        xyxy: Sequence[Sequence[float]] | np.ndarray,
+        class_ids: Sequence[int] | np.ndarray,
+        *,
+        crowd: Sequence[bool] | np.ndarray | None = None,
+        difficult: Sequence[bool] | np.ndarray | None = None,
+        areas: Sequence[float] | np.ndarray | None = None,
+    ) -> Boxes:
+        """Builds from any sequences; flags default to False, areas to those of the boxes."""
+        corners = np.asarray(xyxy, np.float64).reshape(-1, 4)
+        n = len(corners)
+        sides = corners[:, 2:] - corners[:, :2]
+        return cls(
+            corners,
+            np.asarray(class_ids, np.int64).reshape(-1),
+            np.zeros(n, np.bool_) if crowd is None else np.asarray(crowd, np.bool_).reshape(-1),
+            np.zeros(n, np.bool_) if difficult is None else np.asarray(difficult, np.bool_).reshape(-1),
+            sides[:, 0] * sides[:, 1] if areas is None else np.asarray(areas, np.float64).reshape(-1),
+        )
+
+    def select(self, which: np.ndarray) -> Boxes:
+        """Returns the boxes at ``which``: a bool mask (n,) or indices."""
+        return Boxes(
+            self.xyxy[which], self.class_ids[which], self.crowd[which], self.difficult[which], self.areas[which]
+        )
+
+
+class DetectionSplit:
+    """Image files with boxes; images are decoded at each access.
+
+    Args:
+        paths: One file per image.
+        sizes: int64, (n, 2): height and width of each image as annotated, in pixels.
+        boxes: One ``Boxes`` per image, empty where nothing is annotated.
+    """
+
+    on_disk = True
+
+    def __init__(self, paths: Sequence[Path | str], sizes: np.ndarray, boxes: Sequence[Boxes]) -> None:
+        self.paths = [str(path) for path in paths]
+        self.sizes = np.asarray(sizes, np.int64).reshape(-1, 2)
+        self.annotations = list(boxes)
+        if not len(self.paths) == len(self.sizes) == len(self.annotations):
+            counts = (len(self.paths), len(self.sizes), len(self.annotations))
+            raise ValueError(f"paths, sizes and boxes must be as many, got {counts}")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def image(self, index: int) -> np.ndarray:
+        """Reads image ``index``: uint8 RGB, (H, W, 3).
+
+        Raises:
+            DataError: The file is missing, cannot be decoded, or has another size than its annotation says.
+        """
+        image = read_image(self.paths[index])
+        if image.shape[:2] != tuple(self.sizes[index]):
+            height, width = self.sizes[index]
+            raise DataError(
+                f"{self.paths[index]} is {image.shape[1]}x{image.shape[0]} px, its annotation says {width}x{height}",
+                "correct the annotation, or the image's EXIF orientation",
+            )
+        return image
+
+    def boxes(self, index: int) -> Boxes:
+        """Returns what is annotated in image ``index``."""
+        return self.annotations[index]
+
+    def name(self, index: int) -> str:
+        """Returns the file's path."""
+        return self.paths[index]
+
+    def subset(self, indices: np.ndarray) -> DetectionSplit:
+        """Returns the images at ``indices``, in that order."""
+        return DetectionSplit(
+            [self.paths[i] for i in indices], self.sizes[indices], [self.annotations[i] for i in indices]
+        )
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64, (n,): per image the class that is rarest in the split, -1 without boxes; what splits are stratified by."""
+        every = [boxes.class_ids for boxes in self.annotations]
+        found, counts = np.unique(np.concatenate([*every, np.empty(0, np.int64)]), return_counts=True)
+        rarity = dict(zip(found.tolist(), counts.tolist(), strict=True))
+        return np.array(
+            [min(ids.tolist(), key=lambda i: (rarity[i], i)) if len(ids) else _NO_CLASS for ids in every], np.int64
+        )
