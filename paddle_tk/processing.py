@@ -12,6 +12,9 @@ import cv2
 import numpy as np
 
 MAX_LEVEL = 255
+# Of an image's (box, class) pairs the best so many are looked at: it bounds the time that suppression takes, and is
+# ten times the 100 detections per image that are usually kept.
+MAX_CANDIDATES = 1000
 
 
 def resize_image(
@@ -88,7 +91,10 @@ def _letterbox(image: "np.ndarray", height: int, width: int, pad_value: int) -> 
 
 
 def resize_geometry(
-    source_size: "tuple[int, int] | list[int]", size: "tuple[int, int] | list[int]", mode: str, crop_ratio: float = 0.875
+    source_size: "tuple[int, int] | list[int]",
+    size: "tuple[int, int] | list[int]",
+    mode: str,
+    crop_ratio: float = 0.875,
 ) -> "tuple[float, float, float, float]":
     """Tells where ``resize_image`` puts a point of the image.
 
@@ -188,3 +194,128 @@ def top_k(probabilities: "np.ndarray", k: int) -> "tuple[np.ndarray, np.ndarray]
         raise ValueError(f"k must be at least 1, got {k}")
     order = np.argsort(-probabilities, axis=-1, kind="stable")[..., :k]
     return order.astype(np.int64), np.take_along_axis(probabilities, order, axis=-1)
+
+
+def nms(
+    boxes: "np.ndarray",
+    scores: "np.ndarray",
+    iou_threshold: float,
+    class_ids: "np.ndarray | None" = None,
+    limit: "int | None" = None,
+) -> "np.ndarray":
+    """Greedy non-maximum suppression: the best box stays, those that overlap it too much go, and so on.
+
+    Args:
+        boxes: (N, 4): x1, y1, x2, y2.
+        scores: (N,), without NaN; of equal ones the lower index ranks first.
+        iou_threshold: A box goes when its intersection / union with a better one that stays is above this.
+        class_ids: (N,): boxes of different classes do not suppress each other; None: all do.
+        limit: Stop when so many stay; None: never.
+
+    Returns:
+        int64, (K,): indices of the boxes that stay, best first.
+
+    Raises:
+        ValueError: Lengths that do not fit.
+    """
+    _check_lengths(boxes, scores, class_ids)
+    order = np.argsort(-scores, kind="stable")
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes[order].T.astype(np.float64))
+    areas = (x2 - x1) * (y2 - y1)
+    ids = None if class_ids is None else class_ids[order]
+    stays = np.ones(len(order), np.bool_)
+    kept = []
+    for i in range(len(order)):
+        if not stays[i]:
+            continue
+        kept.append(i)
+        if limit is not None and len(kept) >= limit:
+            break
+        rest = slice(i + 1, None)
+        width = np.minimum(x2[i], x2[rest]) - np.maximum(x1[i], x1[rest])
+        height = np.minimum(y2[i], y2[rest]) - np.maximum(y1[i], y1[rest])
+        shared = np.maximum(width, 0) * np.maximum(height, 0)
+        # Multiplied out, boxes without area need no division by zero.
+        goes = shared > iou_threshold * (areas[i] + areas[rest] - shared)
+        stays[rest] &= ~goes if ids is None else ~(goes & (ids[rest] == ids[i]))
+    return order[kept].astype(np.int64)
+
+
+def _check_lengths(boxes: "np.ndarray", scores: "np.ndarray", class_ids: "np.ndarray | None") -> None:
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) != len(scores):
+        raise ValueError(f"expected boxes (N, 4) with N scores, got {boxes.shape} and {scores.shape}")
+    if class_ids is not None and len(class_ids) != len(boxes):
+        raise ValueError(f"expected {len(boxes)} class ids, got {len(class_ids)}")
+
+
+def decode_detections(
+    boxes: "np.ndarray",
+    scores: "np.ndarray",
+    source_size: "tuple[int, int] | list[int]",
+    preprocessing: "dict[str, Any]",
+    postprocessing: "dict[str, Any]",
+) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
+    """Turns a detector's outputs for one image into detections in the pixels of that image.
+
+    Every (box, class) pair that reaches the score threshold is a candidate, as in COCO's protocol, so one box may be
+    found as several classes; the best ``MAX_CANDIDATES`` are looked at. They are moved to the image and clipped to it,
+    then suppressed class by class where the network asks for it. Of equal scores the lower (box, class) index ranks
+    first; pairs with a value that is not finite and boxes without area in the image are left out.
+
+    Args:
+        boxes: (N, 4): x1, y1, x2, y2 in pixels of the network input.
+        scores: (N, C), 0..1.
+        source_size: (height, width) of the image in pixels.
+        preprocessing: As in ``preprocess``: how the image became the input.
+        postprocessing: "score_threshold" (0..1), "nms_iou" (0..1; None: no suppression), "max_detections" (>= 1).
+
+    Returns:
+        Boxes float32 (K, 4): x1, y1, x2, y2 in the image; scores float32 (K,); class ids int64 (K,); best first.
+
+    Raises:
+        ValueError: Shapes that do not fit, or ``max_detections`` below 1.
+    """
+    if scores.ndim != 2:
+        raise ValueError(f"expected scores (N, C), got {scores.shape}")
+    _check_lengths(boxes, scores, None)
+    limit, nms_iou = int(postprocessing["max_detections"]), postprocessing["nms_iou"]
+    if limit < 1:
+        raise ValueError(f"max_detections must be at least 1, got {limit}")
+    rows, class_ids = _candidates(boxes, scores, float(postprocessing["score_threshold"]), max(limit, MAX_CANDIDATES))
+    found = _to_source(boxes[rows], source_size, preprocessing)
+    whole = np.flatnonzero((found[:, 2] > found[:, 0]) & (found[:, 3] > found[:, 1]))
+    rows, class_ids, found = rows[whole], class_ids[whole], found[whole]
+    values = scores[rows, class_ids].astype(np.float32)
+    if nms_iou is None:
+        return found[:limit], values[:limit], class_ids[:limit]
+    kept = nms(found, values, float(nms_iou), class_ids, limit)
+    return found[kept], values[kept], class_ids[kept]
+
+
+def _candidates(
+    boxes: "np.ndarray", scores: "np.ndarray", threshold: float, limit: int
+) -> "tuple[np.ndarray, np.ndarray]":
+    """Returns box and class indices, int64, of at most ``limit`` pairs, best first."""
+    flat = np.flatnonzero(scores >= threshold)
+    values = scores.reshape(-1)[flat]
+    finite = np.isfinite(values) & np.isfinite(boxes).all(axis=1)[flat // scores.shape[1]]
+    flat, values = flat[finite], values[finite]
+    if len(flat) > limit:
+        # Only the best are sorted: those above the last place's value, and of those equal to it the first ones.
+        last = np.partition(values, len(values) - limit)[len(values) - limit]
+        above, equal = np.flatnonzero(values > last), np.flatnonzero(values == last)
+        best = np.sort(np.concatenate([above, equal[: limit - len(above)]]))
+        flat, values = flat[best], values[best]
+    flat = flat[np.argsort(-values, kind="stable")].astype(np.int64)
+    return flat // scores.shape[1], flat % scores.shape[1]
+
+
+def _to_source(
+    boxes: "np.ndarray", source_size: "tuple[int, int] | list[int]", preprocessing: "dict[str, Any]"
+) -> "np.ndarray":
+    """Returns boxes in the pixels of the image and clipped to it, float32; the inverse of ``resize_geometry``."""
+    p = preprocessing
+    scale_x, scale_y, left, top = resize_geometry(source_size, p["size"], p["resize"], p["crop_ratio"])
+    moved = (boxes.astype(np.float64) - (left, top, left, top)) / (scale_x, scale_y, scale_x, scale_y)
+    height, width = int(source_size[0]), int(source_size[1])
+    return np.clip(moved, 0, (width, height, width, height)).astype(np.float32)

@@ -108,6 +108,8 @@ class ModelArtifact:
         inputs: Input tensors.
         outputs: Output tensors.
         preprocessing: What turns an image into the input.
+        postprocessing: Of a detector: "score_threshold", "nms_iou" (None: no suppression) and "max_detections", which
+            turn its outputs into detections; empty for a classifier.
         sha256: Of every file of the artifact, by relative path.
         architecture: How to rebuild the network ({"name": "resnet18", "stem": "small", ...}); empty where the file
             holds the graph itself.
@@ -125,6 +127,7 @@ class ModelArtifact:
     preprocessing: Preprocessing
     sha256: Mapping[str, str]
     architecture: Mapping[str, Any] = field(default_factory=dict)
+    postprocessing: Mapping[str, Any] = field(default_factory=dict)
     parent_sha256: str | None = None
     made_by: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("doctor", "eval", "export", "monitor", "predict", "train", "validate")
+COMMANDS = ("dataset", "doctor", "eval", "export", "monitor", "predict", "train", "validate")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

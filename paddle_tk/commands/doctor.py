@@ -11,7 +11,6 @@ from rich.text import Text
 
 from paddle_tk.cli import EXIT_NO, EXIT_OK, Output, make_parser, run_command
 from paddle_tk.environment.doctor import Check, examine
-from paddle_tk.registry import Registry
 
 _STYLE = {"ok": "green", "failed": "bold red", "warning": "yellow", "info": "cyan"}
 
@@ -67,17 +66,17 @@ def _list(arguments: argparse.Namespace, output: Output) -> int:
     found: dict[str, list[str]] = {}
     for kind, wanted in (("models", arguments.models), ("datasets", arguments.datasets)):
         if wanted:
-            found[kind] = _registry(kind).names()
+            found[kind] = _names(kind)
             output.result(f"{kind}: {', '.join(found[kind])}")
     output.json(arguments.json, found)
     return EXIT_OK
 
 
-def _registry(kind: str) -> Registry:
+def _names(kind: str) -> list[str]:
     if kind == "models":
-        from paddle_tk.models.classifiers import MODELS
+        from paddle_tk.models.detectors import network_names
 
-        return MODELS
+        return network_names()
     from paddle_tk.data.datasets import DATASETS
 
-    return DATASETS
+    return DATASETS.names()

@@ -14,7 +14,8 @@ from paddle_tk.cli import EXIT_OK, Output, all_overrides, make_parser, run_comma
 from paddle_tk.commands.shared import add_data_options, add_device_option, add_model_option, at_least_one, start
 
 if TYPE_CHECKING:
-    from paddle_tk.evaluate import Evaluation
+    from paddle_tk.evaluate.classification import ClassificationEvaluation
+    from paddle_tk.evaluate.detection import DetectionEvaluation
 
 _DESCRIPTION = """Evaluate a model on the held-out images of its own run, or on another dataset with the same classes.
 
@@ -33,6 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=at_least_one, metavar="N", help="images per batch (default: the config's)")
     add_device_option(parser)
     parser.add_argument("--json", type=Path, metavar="F", help="also write the figures as JSON")
+    parser.add_argument(
+        "--plots",
+        type=Path,
+        metavar="D",
+        help="also draw the confusion matrix and a detector's precision and recall",
+    )
     return run_command(parser, _body, argv)
 
 
@@ -41,7 +48,9 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
 
     source = open_model(arguments.model)
     device, threads = start(arguments.device)
-    from paddle_tk.evaluate import check_classes, evaluate
+    from paddle_tk.evaluate.classes import check_classes
+    from paddle_tk.evaluate.classification import ClassificationEvaluation
+    from paddle_tk.evaluate.task import evaluate
     from paddle_tk.pipelines.model_data import load_model_data
 
     data = load_model_data(source, arguments.data, all_overrides(arguments))
@@ -60,7 +69,9 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
             prefetch_factor=prefetch,
             advance=advance,
         )
-    output.say(_table(found))
+    output.say(_top1_table(found) if isinstance(found, ClassificationEvaluation) else _precision_table(found))
+    if arguments.plots is not None:
+        _write_plots(found, arguments.plots)
     output.json(
         arguments.json,
         {
@@ -73,15 +84,41 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
             "split": arguments.split,
         },
     )
-    figures = ", ".join(f"{name} {value:.4f}" for name, value in found.accuracy.items())
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in found.figures.items())
+    loss = f", loss {found.loss:.4f}" if isinstance(found, ClassificationEvaluation) else ""
     output.result(
-        f"{data.bundle.name} {arguments.split}: {figures}, loss {found.loss:.4f} (n={found.n}), "
+        f"{data.bundle.name} {arguments.split}: {figures}{loss} (n={found.n}), "
         f"{found.images_per_second:.0f} images/s on {found.device}"
     )
     return EXIT_OK
 
 
-def _table(found: Evaluation) -> Table:
+def _precision_table(found: DetectionEvaluation) -> Table:
+    table = Table("class", "AP50-95", "AP50", "boxes", box=None, pad_edge=False)
+    said = found.coco.to_dict()
+    rows = list(said["per_class"].items())
+    if len(rows) > _MAX_ROWS:
+        rows = sorted(rows, key=lambda row: 2.0 if row[1]["ap50_95"] is None else row[1]["ap50_95"])[:_MAX_ROWS]
+        table.title = f"the {_MAX_ROWS} worst of {len(found.classes)} classes"
+    for name, figures in rows:
+        table.add_row(name, _share(figures["ap50_95"]), _share(figures["ap50"]), str(figures["n"]))
+    table.add_section()
+    for name in ("map50_95", "map50", "map75", "map_small", "map_medium", "map_large", "ar100"):
+        table.add_row(f"all, {name}", _share(said[name]))
+    return table
+
+
+def _share(value: float | None) -> str:
+    return "no boxes" if value is None else f"{value:.4f}"
+
+
+def _write_plots(found: ClassificationEvaluation | DetectionEvaluation, folder: Path) -> None:
+    from paddle_tk.pipelines.evaluation_plots import write_plots
+
+    write_plots(found, folder)
+
+
+def _top1_table(found: ClassificationEvaluation) -> Table:
     table = Table("class", "top-1", "n", box=None, pad_edge=False)
     rows = list(found.per_class().items())
     if len(rows) > _MAX_ROWS:  # of many classes, those that are worst

@@ -1,24 +1,27 @@
-"""``tools/predict.py``: labels images: pictures with the class written above, and predictions.json."""
+"""``tools/predict.py``: what a model sees in images: pictures with labels or boxes, and predictions.json."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from paddle_tk.cli import EXIT_OK, Output, make_parser, run_command
 from paddle_tk.commands.shared import add_device_option, add_model_option, at_least_one, require_replaceable, start
 from paddle_tk.files import atomic_folder
 
-_DESCRIPTION = """Label images with a trained classifier.
+_DESCRIPTION = """Label images with a trained classifier, or find objects in them with a trained detector.
 
   python tools/predict.py --model runs/resnet18 photo.jpg --output labelled
+  python tools/predict.py --model runs/picodet photos/ --score 0.4 --output found
   python tools/predict.py --model runs/resnet18 photos/ 'more/**/*.png' --output labelled
 
---output gets one labelled picture per image and predictions.json. A folder that holds anything but an earlier
-prediction is never touched."""
+--output gets one picture per image, with its class above it or boxes drawn, and predictions.json. A folder that holds
+anything but an earlier prediction is never touched."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_model_option(parser)
     parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders or quoted patterns")
     parser.add_argument("--output", type=Path, required=True, metavar="D", help="folder for pictures and JSON")
-    parser.add_argument("--top-k", type=at_least_one, default=5, metavar="K", help="classes to list (default: 5)")
+    parser.add_argument(
+        "--top-k", type=at_least_one, default=5, metavar="K", help="classifier: classes to list (default: 5)"
+    )
+    parser.add_argument(
+        "--score", type=_share, default=0.25, metavar="S", help="detector: lowest score that is drawn (default: 0.25)"
+    )
     parser.add_argument("--batch-size", type=at_least_one, default=32, metavar="N", help="default: 32")
     parser.add_argument("--skip-unreadable", action="store_true", help="go on without images that cannot be decoded")
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
@@ -52,6 +60,7 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
             paths,
             folder,
             top=arguments.top_k,
+            least_score=arguments.score,
             batch_size=arguments.batch_size,
             skip_unreadable=arguments.skip_unreadable,
             pictures=not arguments.no_pictures,
@@ -59,15 +68,31 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
             advance=advance,
         )
     for entry in report["images"]:
-        best = entry["predictions"][0]
-        output.say(f"{entry['image']}: {best['class']} {best['score']:.2f}")
+        output.say(f"{entry['image']}: {_told(entry['predictions'], report['task'])}")
     if report["skipped"]:
         output.warn(f"{len(report['skipped'])} unreadable image(s) left out: {', '.join(report['skipped'][:5])}")
     output.result(
-        f"{report['n']} image(s) labelled in {report['seconds']:.1f} s on {report['device']} -> {arguments.output}"
+        f"{report['n']} image(s) done in {report['seconds']:.1f} s on {report['device']} -> {arguments.output}"
         + (" (an earlier prediction was replaced)" if replaced else "")
     )
     return EXIT_OK
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, got '{text}'")
+    return value
+
+
+def _told(found: list[dict[str, Any]], task: str) -> str:
+    if task == "classification":
+        return f"{found[0]['class']} {found[0]['score']:.2f}"
+    counts = Counter(entry["class"] for entry in found)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
 
 
 def _earlier_files(folder: Path) -> set[str] | None:

@@ -120,7 +120,7 @@ def _work(folder: Path, output: Output) -> int:
 def _print_result(folder: Path, output: Output) -> None:
     result = read_result(folder)
     final = dict(result["final"])  # type: ignore[call-overload]
-    figures = ", ".join(f"{k} {final[k]:.4f}" for k in ("top1", "top5", "loss") if k in final)
+    figures = ", ".join(f"{k} {final[k]:.4f}" for k in ("top1", "top5", "map50_95", "map50", "loss") if k in final)
     output.result(
         f"test {figures} (n={final['n']}), {result['seconds']:.1f} s, "
         f"{result['images_per_second']:.0f} training images/s -> {folder / MODEL}"

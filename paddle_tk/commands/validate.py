@@ -77,10 +77,10 @@ def _start(config: Config) -> tuple[str, int]:
     threads = start_paddle(config.trainer.cpu_threads)
     from paddle_tk.data.datasets import DATASETS
     from paddle_tk.environment.devices import resolve_device
-    from paddle_tk.models.classifiers import check_image_size
+    from paddle_tk.models.detectors import check_network_size
 
     DATASETS.load(config.data.name)
-    check_image_size(config.model.name, config.model.stem, config.data.size)
+    check_network_size(config.model.name, config.model.stem, config.data.size)
     return resolve_device(config.trainer.accelerator, config.trainer.devices), threads
 
 

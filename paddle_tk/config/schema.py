@@ -32,12 +32,20 @@ class ModelConfig(Section):
     )
     weights: str | None = Field(None, description="weights to start from: .safetensors or .pdparams, or a run folder")
     dropout: float | None = Field(None, ge=0, lt=1, description="before the classifier; null: the network's own")
+    activation: Literal["silu", "hardswish", "relu", "relu6"] | None = Field(
+        None, description="detectors: of every layer; null: the network's own; relu and relu6 make INT8 fast"
+    )
+    score_threshold: float = Field(0.001, ge=0, lt=1, description="detectors: lowest score that is kept at all")
+    nms_iou: float | None = Field(
+        None, gt=0, le=1, description="detectors: overlap above which of two boxes the worse one goes; null: its own"
+    )
+    max_detections: int = Field(100, ge=1, le=10000, description="detectors: most boxes kept in one image")
 
     @field_validator("num_classes")
     @classmethod
-    def _at_least_two(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 2:
-            raise ValueError("must be auto or >= 2")
+    def _at_least_one(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("must be auto or >= 1")
         return value
 
 
@@ -62,7 +70,7 @@ class DataConfig(Section):
     test_fraction: float = Field(0.2, gt=0, lt=1, description="of all images, where no test split is published")
     split_seed: int = Field(0, ge=0, description="seed of the stratified splits, apart from the training seed")
     max_samples: int | None = Field(None, ge=2, description="stratified subset of the training images")
-    resize: Literal["stretch", "center_crop"] = Field("stretch", description="evaluation preprocessing")
+    resize: Literal["stretch", "center_crop", "letterbox"] = Field("stretch", description="evaluation preprocessing")
     mean: list[float] = Field([0.485, 0.456, 0.406], min_length=3, max_length=3, description="RGB, in 0..1")
     std: list[float] = Field([0.229, 0.224, 0.225], min_length=3, max_length=3, description="RGB, in 0..1")
     flip: float = Field(0.0, ge=0, le=1, description="probability of a horizontal flip")
@@ -72,6 +80,20 @@ class DataConfig(Section):
     )
     color_jitter: float = Field(0.0, ge=0, le=1, description="brightness, contrast and saturation, +- this share")
     rotation_degrees: float = Field(0.0, ge=0, le=180, description="random rotation, +- degrees")
+    vertical_flip: float = Field(0.0, ge=0, le=1, description="detection: probability of a vertical flip")
+    scale_jitter: list[float] | None = Field(
+        None, min_length=2, max_length=2, description="detection: [min, max] factor of a random scale; null: none"
+    )
+    crop: float = Field(0.0, ge=0, le=1, description="detection: probability of a random crop that keeps objects")
+    hsv: list[float] = Field(
+        [0.0, 0.0, 0.0], min_length=3, max_length=3, description="detection: largest change of hue, saturation, value"
+    )
+    mosaic: float = Field(0.0, ge=0, le=1, description="detection: probability of four images in one")
+    mixup: float = Field(0.0, ge=0, le=1, description="detection: probability of two images, one upon the other")
+    mosaic_off_epochs: int = Field(0, ge=0, description="detection: last epochs without mosaic and mixup")
+    multi_scale: list[float] | None = Field(
+        None, min_length=2, max_length=2, description="detection: [min, max] factor of each batch's size; null: none"
+    )
     skip_unreadable: bool = Field(False, description="go on without images that cannot be decoded")
 
     @property
@@ -107,6 +129,20 @@ class DataConfig(Section):
     def _positive(cls, value: list[float]) -> list[float]:
         if min(value) <= 0:
             raise ValueError("every value must be above 0")
+        return value
+
+    @field_validator("hsv")
+    @classmethod
+    def _gains(cls, value: list[float]) -> list[float]:
+        if not (min(value) >= 0 and value[0] <= 0.5 and max(value) < 1):
+            raise ValueError("must be three shares from 0, hue at most 0.5, saturation and value below 1")
+        return value
+
+    @field_validator("scale_jitter", "multi_scale")
+    @classmethod
+    def _factors(cls, value: list[float] | None) -> list[float] | None:
+        if value is not None and not 0.1 <= value[0] <= value[1] <= 4:
+            raise ValueError("must be [min, max] with 0.1 <= min <= max <= 4")
         return value
 
     @field_validator("random_resized_crop")
@@ -155,6 +191,9 @@ class TrainerConfig(Section):
         "auto", description="auto: all cores, unless OMP_NUM_THREADS is set", json_schema_extra=NOT_IDENTITY
     )
     fast_conv: bool = Field(True, description="small maps as one product for the batch, when training on a CPU")
+    fast_depthwise: bool | Auto = Field(
+        "auto", description="depthwise convolutions by a compiled kernel, when training on a CPU; auto: where it runs"
+    )
     save_every_n_steps: int | None = Field(
         None, ge=1, description="besides every epoch", json_schema_extra=NOT_IDENTITY
     )
@@ -214,7 +253,7 @@ class TrainerConfig(Section):
 class Config(Section):
     """A whole config: what ``config.yaml`` in a run folder holds."""
 
-    task: Literal["classification"] = "classification"
+    task: Literal["auto", "classification", "detection"] = Field("auto", description="auto: what the network is for")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

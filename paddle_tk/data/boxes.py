@@ -133,7 +133,7 @@ class DetectionSplit:
 
     @property
     def labels(self) -> np.ndarray:
-        """int64, (n,): per image the class that is rarest in the split, -1 without boxes; what splits are stratified by."""
+        """int64, (n,): per image its class that is rarest in the split, -1 without boxes; what splits go by."""
         every = [boxes.class_ids for boxes in self.annotations]
         found, counts = np.unique(np.concatenate([*every, np.empty(0, np.int64)]), return_counts=True)
         rarity = dict(zip(found.tolist(), counts.tolist(), strict=True))

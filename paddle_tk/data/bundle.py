@@ -21,12 +21,14 @@ class ImageSplit(Protocol):
     """Images of one split, readable in any order and from several processes.
 
     Attributes:
-        labels: int64, (n,), class ids.
         on_disk: Whether an image is read and decoded at each access.
     """
 
-    labels: np.ndarray
     on_disk: bool
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64, (n,), class ids; what splits are stratified by."""
 
     def __len__(self) -> int: ...
 
@@ -123,6 +125,7 @@ class DatasetBundle:
         licence: Under which terms, as far as it is known.
         fingerprint: SHA-256 over content and split; equal fingerprints mean equal splits.
         skipped: Files left out because they could not be decoded.
+        notes: What else was left out while reading, one sentence each, for the user.
     """
 
     name: str
@@ -133,6 +136,7 @@ class DatasetBundle:
     licence: str
     fingerprint: str
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in SPLITS:

@@ -12,6 +12,12 @@ DATASETS = Registry("dataset")
 DATASETS.add("digits", "paddle_tk.data.formats.digits:load_digits")
 DATASETS.add("cifar10", "paddle_tk.data.formats.cifar:load_cifar10")
 DATASETS.add("image_folder", "paddle_tk.data.formats.image_folder:load_image_folder")
+DATASETS.add("digits_detection", "paddle_tk.data.formats.digits_detection:load_digits_detection")
+DATASETS.add("coco", "paddle_tk.data.formats.coco:load_coco")
+DATASETS.add("voc", "paddle_tk.data.formats.voc:load_voc")
+DATASETS.add("yolo", "paddle_tk.data.formats.yolo:load_yolo")
+DATASETS.add("coco128", "paddle_tk.data.formats.coco128:load_coco128")
+DATASETS.add("coco2017", "paddle_tk.data.formats.coco:load_coco2017")
 
 
 def load_dataset(

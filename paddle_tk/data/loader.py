@@ -1,7 +1,8 @@
-"""Batches as Paddle tensors. The order and every augmentation are functions of (seed, epoch, sample) alone.
+"""Batches as Paddle tensors. Order and augmentation are functions of (seed, epoch, sample, batch step) alone.
 
 Neither the number of workers nor a stop and resume in the middle of an epoch changes a single byte of any
-batch.
+batch. Images with one label and images with boxes pass through the same code: a batch is [images, labels], where
+the transform decides what labels are.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import cv2
 import numpy as np
 import paddle
 
+from paddle_tk.data.box_batches import pad_targets
+from paddle_tk.data.box_transforms import BoxedImages, BoxEvalTransform, BoxTrainTransform
 from paddle_tk.data.bundle import ImageSplit
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
 from paddle_tk.data.workers import choose_workers, init_worker, shared_memory_holds, shut_down
@@ -21,7 +24,11 @@ from paddle_tk.errors import BadInput, DataError
 
 __all__ = ["EvalLoader", "TrainLoader", "choose_workers"]
 
-Key = tuple[int, int]
+Key = tuple[int, int, int]
+Split = ImageSplit | BoxedImages
+Transform = TrainTransform | EvalTransform | BoxTrainTransform | BoxEvalTransform
+Sample = tuple[np.ndarray, Any]
+Reader = Callable[[int, int, int], Sample]
 
 
 class _SampleRandom:
@@ -43,57 +50,70 @@ class _SampleRandom:
         return self._generator
 
 
+def _reader(split: Split, transform: Transform, seed: int) -> Reader:
+    """Returns what makes the sample of (epoch, step, index)."""
+    random = _SampleRandom(seed)
+    if isinstance(split, BoxedImages):
+        if isinstance(transform, BoxTrainTransform):
+            return lambda epoch, step, index: transform(
+                split, index, random.at(epoch, index), epoch=epoch, size=transform.size_at(seed, epoch, step)
+            )
+        if isinstance(transform, BoxEvalTransform):
+            return lambda epoch, step, index: transform(split.image(index), split.boxes(index))
+    else:
+        labels = split.labels
+        if isinstance(transform, TrainTransform):
+            return lambda epoch, step, i: (transform(split.image(i), random.at(epoch, i)), labels[i])
+        if isinstance(transform, EvalTransform):
+            return lambda epoch, step, i: (transform(split.image(i)), labels[i])
+    raise ValueError(f"{type(transform).__name__} is no transform for a {type(split).__name__}")
+
+
 class _Samples(paddle.io.Dataset):
-    """Maps (epoch, index) to (image, label), or to the failure as text, which travels where an exception
-    would not.
+    """Maps (epoch, step, index) to (image, label or targets), or to the failure as text, which travels where an
+    exception would not.
 
     An exception in Paddle's loading thread leaves the training process waiting forever.
     """
 
-    def __init__(self, split: ImageSplit, transform: TrainTransform | EvalTransform, seed: int) -> None:
-        self._split = split
-        self._labels = split.labels
-        self._transform = transform
-        self._random = _SampleRandom(seed) if isinstance(transform, TrainTransform) else None
+    def __init__(self, split: Split, read: Reader) -> None:
+        self._split, self._read = split, read
 
     def __len__(self) -> int:
         return len(self._split)
 
-    def __getitem__(self, key: Key) -> tuple[np.ndarray, int] | list[str]:
-        epoch, index = key
+    def __getitem__(self, key: Key) -> Sample | list[str]:
         try:
-            image = self._split.image(index)
-            if self._random is None:
-                return self._transform(image), self._labels[index]  # type: ignore[call-arg]
-            return self._transform(image, self._random.at(epoch, index)), self._labels[index]  # type: ignore[call-arg]
+            return self._read(*key)
         except DataError as error:
             return [error.problem, error.fix]
         except Exception:
-            return [f"image {self._split.name(index)} could not be prepared:\n{traceback.format_exc()}"]
+            return [f"image {self._split.name(key[2])} could not be prepared:\n{traceback.format_exc()}"]
 
 
-def _collate(samples: Sequence[tuple[np.ndarray, int] | list[str]]) -> list[Any]:
-    """Returns [images, labels], or [empty, failure] where one sample failed."""
+def _collate(samples: Sequence[Sample | list[str]]) -> list[Any]:
+    """Returns [images, labels or targets], or [empty, failure] where one sample failed."""
     for sample in samples:
         if isinstance(sample, list):
             return [np.zeros(1, np.float32), sample]
-    images = np.stack([sample[0] for sample in samples])
-    return [images, np.array([sample[1] for sample in samples], np.int64)]
+    images, labels = zip(*samples, strict=True)
+    stacked = pad_targets(labels) if isinstance(labels[0], np.ndarray) else np.array(labels, np.int64)
+    return [np.stack(images), stacked]
 
 
 class _Keys(paddle.io.BatchSampler):
-    """The batches of one pass, each a list of (epoch, index)."""
+    """The batches of one pass from batch ``first`` of the epoch, each a list of (epoch, step, index)."""
 
-    def __init__(self, batches: Sequence[np.ndarray], epoch: int) -> None:
+    def __init__(self, batches: Sequence[np.ndarray], epoch: int, first: int) -> None:
         self._batches = batches
-        self._epoch = epoch
+        self._epoch, self._first = epoch, first
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        for batch in self._batches:
-            yield [(self._epoch, int(index)) for index in batch]
+        for step, batch in enumerate(self._batches, self._first):
+            yield [(self._epoch, step, int(index)) for index in batch]
 
 
 class _Loader:
@@ -101,8 +121,8 @@ class _Loader:
 
     def __init__(
         self,
-        split: ImageSplit,
-        transform: TrainTransform | EvalTransform,
+        split: Split,
+        transform: Transform,
         *,
         batch_size: int,
         seed: int,
@@ -120,7 +140,7 @@ class _Loader:
         whole = n // batch_size if drop_last else -(-n // batch_size)
         self.batches_per_epoch = whole if limit_batches is None else min(whole, limit_batches)
         self.stop_when: Callable[[], bool] | None = None
-        self._split, self._transform = split, transform
+        self.split, self._transform = split, transform
         self._batch_size, self._seed = batch_size, seed
         self._workers, self._prefetch = num_workers, max(1, prefetch_factor)
         self._open: Any = None
@@ -129,7 +149,14 @@ class _Loader:
         """Returns how many images batch ``step`` of an epoch has; the last may be smaller."""
         if not 0 <= step < self.batches_per_epoch:
             raise ValueError(f"step must be from 0 to {self.batches_per_epoch - 1}, got {step}")
-        return min(self._batch_size, len(self._split) - step * self._batch_size)
+        return min(self._batch_size, len(self.split) - step * self._batch_size)
+
+    @property
+    def largest_batch_bytes(self) -> int:
+        """Bytes of the images of a batch at the largest size it may have."""
+        transform = self._transform
+        height, width = transform.largest_size if isinstance(transform, BoxTrainTransform) else transform.size
+        return self._batch_size * 3 * height * width * np.dtype(np.float32).itemsize
 
     def close(self) -> None:
         """Ends the loading thread or processes of an iteration that is still open; harmless otherwise."""
@@ -144,7 +171,7 @@ class _Loader:
         batches = [order[step * size : (step + 1) * size] for step in range(first, self.batches_per_epoch)]
         if not batches or self._stopped():
             return
-        iterator = self._open = self._iterator(_Keys(batches, epoch))
+        iterator = self._open = self._iterator(_Keys(batches, epoch, first))
         try:
             for images, labels in iterator:
                 if isinstance(labels, list):
@@ -166,15 +193,13 @@ class _Loader:
         first batch after 0.04 s, and after a pass that was left early the next one fails or starts with stale
         batches.
         """
-        height, width = self._transform.size
-        batch_bytes = self._batch_size * 3 * height * width * np.dtype(np.float32).itemsize
         loader = paddle.io.DataLoader(
-            _Samples(self._split, self._transform, self._seed),
+            _Samples(self.split, _reader(self.split, self._transform, self._seed)),
             batch_sampler=keys,
             collate_fn=_collate,
             num_workers=self._workers,
             prefetch_factor=self._prefetch,
-            use_shared_memory=shared_memory_holds(batch_bytes * (self._workers * self._prefetch + 2)),
+            use_shared_memory=shared_memory_holds(self.largest_batch_bytes * (self._workers * self._prefetch + 2)),
             worker_init_fn=init_worker,
         )
         if self._workers:
@@ -198,7 +223,7 @@ class TrainLoader(_Loader):
 
     Args:
         split: The images.
-        transform: Called with a generator of the sample's own.
+        transform: Augments with a generator of the sample's own; one for boxes where the split has boxes.
         batch_size: Images per batch.
         seed: Decides order and augmentation, together with the epoch.
         drop_last: Leave out a last batch that is not full.
@@ -217,8 +242,8 @@ class TrainLoader(_Loader):
 
     def __init__(
         self,
-        split: ImageSplit,
-        transform: TrainTransform,
+        split: Split,
+        transform: TrainTransform | BoxTrainTransform,
         *,
         batch_size: int,
         seed: int,
@@ -250,13 +275,15 @@ class TrainLoader(_Loader):
         return self.batches_per_epoch - self._step
 
     def __iter__(self) -> Iterator[list[paddle.Tensor]]:
-        """Yields [images float32 (B, 3, H, W), labels int64 (B,)] from the started position to the epoch's
-        end.
+        """Yields [images float32 (B, 3, H, W), labels] from the started position to the epoch's end.
+
+        Labels are int64 (B,), or targets float32 (B, M, 5) for images with boxes: rows of class, x1, y1, x2, y2 in
+        pixels of the input, filled up with rows of class -1; M >= 1.
 
         Raises:
             DataError: An image has become unreadable since it was verified.
         """
-        order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self._split))
+        order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self.split))
         return self._read(order, self._epoch, self._step)
 
 
@@ -265,7 +292,7 @@ class EvalLoader(_Loader):
 
     Args:
         split: The images.
-        transform: The evaluation transform.
+        transform: The evaluation transform; one for boxes where the split has boxes.
         batch_size: Images per batch; the last may be smaller.
         limit_batches: Only the first batches; None: all.
         num_workers: Loader processes; 0: a thread of this process.
@@ -274,8 +301,8 @@ class EvalLoader(_Loader):
 
     def __init__(
         self,
-        split: ImageSplit,
-        transform: EvalTransform,
+        split: Split,
+        transform: EvalTransform | BoxEvalTransform,
         *,
         batch_size: int,
         limit_batches: int | None = None,
@@ -298,9 +325,9 @@ class EvalLoader(_Loader):
         return self.batches_per_epoch
 
     def __iter__(self) -> Iterator[list[paddle.Tensor]]:
-        """Yields [images float32 (B, 3, H, W), labels int64 (B,)].
+        """Yields [images float32 (B, 3, H, W), labels], labels as in ``TrainLoader``.
 
         Raises:
             DataError: An image has become unreadable since it was verified.
         """
-        return self._read(np.arange(len(self._split)), 0, 0)
+        return self._read(np.arange(len(self.split)), 0, 0)

@@ -1,4 +1,4 @@
-"""A trained classifier -> a checked ONNX file that carries its classes and preprocessing inside."""
+"""A trained model -> a checked ONNX file that carries its classes and preprocessing inside."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from paddle_tk import __version__
 from paddle_tk.environment.versions import installed_versions
 from paddle_tk.errors import BadInput, CheckFailed
+from paddle_tk.export.box_parity import BoxParity
 from paddle_tk.export.convert import layer_to_onnx
 from paddle_tk.export.parity import Parity
 from paddle_tk.files import sha256_file, write_bytes_atomic, write_json
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 MODEL, PARITY = "model.onnx", "parity.json"
 MADE_BY = f"paddle_tk {__version__} export"
-_INPUT, _OUTPUT, _BATCH = "image", "logits", "batch"
+_INPUT, _BATCH = "image", "batch"
 _VERSIONS = ("paddlepaddle", "paddle2onnx", "onnx")
 
 
@@ -82,7 +83,7 @@ def write_onnx(
     onnx = _onnx()
     payload = layer_to_onnx(predictor.network, input_shape=shape, opset=opset, debug=debug)
     model = onnx.load_model_from_string(payload)
-    _rename(model, dynamic_batch)
+    _rename(model, [spec.name for spec in parent.outputs], dynamic_batch)
     parent_sha256 = parent.sha256[parent.path]
     _describe(model, parent, parent_sha256)
     try:
@@ -97,8 +98,9 @@ def write_onnx(
         precision=parent.precision,
         task=parent.task,
         inputs=(InputSpec(_INPUT, shape),),
-        outputs=(InputSpec(_OUTPUT, (batch, len(parent.task.classes))),),
+        outputs=tuple(InputSpec(value.name, (batch, *_sides(value)[1:])) for value in model.graph.output),
         preprocessing=parent.preprocessing,
+        postprocessing=parent.postprocessing,
         sha256={MODEL: sha256_file(folder / MODEL)},
         parent_sha256=parent_sha256,
         made_by=MADE_BY,
@@ -106,7 +108,7 @@ def write_onnx(
     return OnnxModel(artifact, folder / MODEL, _opset(model))
 
 
-def write_export(folder: Path, model: OnnxModel, parity: Parity, conditions: Mapping[str, Any]) -> None:
+def write_export(folder: Path, model: OnnxModel, parity: Parity | BoxParity, conditions: Mapping[str, Any]) -> None:
     """Writes parity.json and manifest.json beside the ONNX file.
 
     Args:
@@ -136,18 +138,23 @@ def _onnx() -> Any:
     return onnx
 
 
-def _rename(model: Any, dynamic_batch: bool) -> None:
-    """Gives input, output and batch dimension names that a user of the file can guess."""
+def _rename(model: Any, outputs: list[str], dynamic_batch: bool) -> None:
+    """Gives input, outputs and batch dimension names that a user of the file can guess."""
     graph = model.graph
-    names = {graph.input[0].name: _INPUT, graph.output[0].name: _OUTPUT}
+    given = [_INPUT, *outputs]
+    names = {value.name: name for value, name in zip((*graph.input, *graph.output), given, strict=True)}
     for node in graph.node:
         for values in (node.input, node.output):
             for i, name in enumerate(values):
                 values[i] = names.get(name, name)
-    for value in (graph.input[0], graph.output[0]):
+    for value in (*graph.input, *graph.output):
         value.name = names[value.name]
         if dynamic_batch:
             value.type.tensor_type.shape.dim[0].dim_param = _BATCH
+
+
+def _sides(value: Any) -> tuple[int | None, ...]:
+    return tuple(int(dim.dim_value) or None for dim in value.type.tensor_type.shape.dim)
 
 
 def _describe(model: Any, parent: ModelArtifact, parent_sha256: str) -> None:
@@ -156,6 +163,7 @@ def _describe(model: Any, parent: ModelArtifact, parent_sha256: str) -> None:
         "task": parent.task.kind,
         "classes": json.dumps(list(parent.task.classes), ensure_ascii=False),
         "preprocessing": json.dumps(parent.preprocessing.to_dict()),
+        "postprocessing": json.dumps(dict(parent.postprocessing)),
         "precision": parent.precision,
         "parent_sha256": parent_sha256,
         "made_by": MADE_BY,

@@ -1,18 +1,16 @@
-"""Do two models return the same for the same images?"""
+"""Do two classifiers return the same for the same images?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from paddle_tk.errors import CheckFailed
-from paddle_tk.runtime.base import Array, Predictor
+from paddle_tk.runtime.base import Array
 
 TOLERANCE = 1e-4
-_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -68,34 +66,6 @@ class Parity:
                 f"allowed: {self.tolerance:g} of the largest logit, the same top-1 class everywhere",
                 "try another --opset; nothing was written",
             )
-
-
-def compare(
-    reference: Predictor,
-    candidate: Predictor,
-    images: Array,
-    *,
-    samples: str,
-    tolerance: float = TOLERANCE,
-    advance: Callable[[int], None] = lambda n: None,
-) -> Parity:
-    """Runs both models on the same inputs.
-
-    Args:
-        reference: The model that is right.
-        candidate: The model in question.
-        images: Network inputs, float32 (n, 3, H, W).
-        samples: Where they come from.
-        tolerance: Largest difference that passes, as a share of the reference's largest logit.
-        advance: Called with the number of images done since the last call.
-    """
-    right, found = [], []
-    # One image alone first: a free batch dimension must hold for any size.
-    for batch in (images[:1], *(images[i : i + _BATCH] for i in range(1, len(images), _BATCH))):
-        right.append(reference.predict(batch))
-        found.append(candidate.predict(batch))
-        advance(len(batch))
-    return measure(np.concatenate(right), np.concatenate(found), samples=samples, tolerance=tolerance)
 
 
 def measure(reference: Array, candidate: Array, *, samples: str, tolerance: float = TOLERANCE) -> Parity:

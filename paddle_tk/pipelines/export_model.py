@@ -11,9 +11,11 @@ import numpy as np
 from paddle_tk.data.bundle import ImageSplit
 from paddle_tk.data.transforms import EvalTransform
 from paddle_tk.errors import BadInput
+from paddle_tk.export.box_parity import BoxParity
+from paddle_tk.export.compare import compare
 from paddle_tk.export.convert import DEFAULT_OPSET
 from paddle_tk.export.onnx import MODEL, PARITY, OnnxModel, resized, write_export, write_onnx
-from paddle_tk.export.parity import TOLERANCE, Parity, compare
+from paddle_tk.export.parity import TOLERANCE, Parity
 from paddle_tk.manifest import NAME as MANIFEST
 from paddle_tk.runtime.base import Array
 from paddle_tk.runtime.load import EXPORTED_CONFIG, ModelSource
@@ -39,7 +41,7 @@ def export_model(
     threads: int = 1,
     debug: bool = False,
     advance: Callable[[int], None] = lambda n: None,
-) -> tuple[OnnxModel, Parity]:
+) -> tuple[OnnxModel, Parity | BoxParity]:
     """Converts, compares on real images and, where both agree, writes the whole export into an existing folder.
 
     Args:
@@ -106,7 +108,7 @@ def prove(
     tolerance: float = TOLERANCE,
     threads: int = 1,
     advance: Callable[[int], None] = lambda n: None,
-) -> Parity:
+) -> Parity | BoxParity:
     """Compares an ONNX file with its parent on ``count`` images of a split, or on seeded noise where there is none."""
     images, origin = _samples(predictor.artifact.preprocessing, split, split_name, count)
     candidate = OnnxPredictor(model.artifact, model.file, threads=threads)

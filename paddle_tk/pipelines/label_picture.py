@@ -31,16 +31,13 @@ def label_picture(image: np.ndarray, name: str, class_id: int, score: float) -> 
     Returns:
         uint8 RGB, at least 256 px wide.
     """
-    picture = _enlarged(image)
+    picture = enlarged(image)
     width = max(_LEAST_SIDE, picture.shape[1])
     height = max(24, width // 16)
     bar = Image.new("RGB", (width, height), _BAR)
-    font = _font(name, height * 2 // 3)
-    text = name
-    if font is None:
-        text, font = f"class {class_id}", ImageFont.truetype(str(_LATIN), height * 2 // 3)
+    text, font = spelled(name, class_id, height * 2 // 3)
     room = width - height // 2 - font.getlength(f" {score:.2f}")
-    text = _shortened(text, font, room)
+    text = shortened(text, font, room)
     ImageDraw.Draw(bar).text((height // 4, height // 2), f"{text} {score:.2f}", fill=_TEXT, font=font, anchor="lm")
     sides = width - picture.shape[1]
     if sides:
@@ -50,7 +47,8 @@ def label_picture(image: np.ndarray, name: str, class_id: int, score: float) -> 
     return np.concatenate([np.asarray(bar), picture])
 
 
-def _enlarged(image: np.ndarray) -> np.ndarray:
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """Returns an image whose longer side has at least 256 px, enlarged by a whole factor without smoothing."""
     height, width = image.shape[:2]
     factor = -(-_LEAST_SIDE // max(height, width))
     if factor <= 1:
@@ -58,12 +56,13 @@ def _enlarged(image: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.resize(image, (width * factor, height * factor), interpolation=cv2.INTER_NEAREST))
 
 
-def _font(text: str, size: int) -> ImageFont.FreeTypeFont | None:
-    """Returns a font that has every letter of ``text``, None where no known one does."""
+@lru_cache(maxsize=1024)
+def spelled(name: str, class_id: int, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
+    """Returns the name and a font that has every letter of it, or "class <id>" where none on this machine does."""
     for path in (str(_LATIN), *_installed_wide_fonts()):
-        if all(FT2Font(path).get_char_index(ord(letter)) for letter in text):
-            return ImageFont.truetype(path, size)
-    return None
+        if all(FT2Font(path).get_char_index(ord(letter)) for letter in name):
+            return name, ImageFont.truetype(path, size)
+    return f"class {class_id}", ImageFont.truetype(str(_LATIN), size)
 
 
 @lru_cache(maxsize=1)
@@ -77,7 +76,8 @@ def _installed_wide_fonts() -> tuple[str, ...]:
     return tuple(found)
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+def shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+    """Returns the text, its end cut off where it is wider than ``room`` pixels."""
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(text + "…") > room:

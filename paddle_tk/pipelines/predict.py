@@ -1,4 +1,4 @@
-"""Image files -> labelled pictures and predictions.json."""
+"""Image files -> pictures with labels or boxes, and predictions.json."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from paddle_tk.data.transforms import EvalTransform
 from paddle_tk.environment.threads import available_cores
 from paddle_tk.errors import BadInput, DataError
 from paddle_tk.files import write_json
-from paddle_tk.processing import softmax, top_k
+from paddle_tk.pipelines.box_picture import box_picture
+from paddle_tk.pipelines.label_picture import label_picture
+from paddle_tk.processing import decode_detections, softmax, top_k
 from paddle_tk.runtime.base import Array, Predictor, require_finite
+from paddle_tk.types import ModelArtifact
 
 PREDICTIONS = "predictions.json"
 MADE_BY = "paddle_tk predict"
@@ -86,6 +89,7 @@ def predict_images(
     folder: Path,
     *,
     top: int = 5,
+    least_score: float = 0.25,
     batch_size: int = 32,
     skip_unreadable: bool = False,
     pictures: bool = True,
@@ -98,7 +102,8 @@ def predict_images(
         predictor: The model; images are prepared as its manifest says.
         paths: Image files.
         folder: Where to write.
-        top: How many classes to list for each image.
+        top: How many classes a classifier lists for each image.
+        least_score: Lowest score of a detection that is listed and drawn.
         batch_size: Images per batch.
         skip_unreadable: Go on without images that cannot be decoded; they are listed under "skipped".
         pictures: Also write the images with their class.
@@ -107,29 +112,32 @@ def predict_images(
 
     Returns:
         What predictions.json holds: "images", a list of {"image", "picture", "predictions": [{"class", "class_id",
-        "score"}]} with scores in 0..1, largest first, and "skipped", "n", "seconds", "device" besides ``facts``.
+        "score"}]} with scores in 0..1, largest first, a detector's with "box" [x1, y1, x2, y2] in pixels of the image;
+        and "task", "skipped", "n", "seconds", "device" besides ``facts``.
 
     Raises:
         DataError: An image cannot be decoded, or none could.
     """
     began = time.perf_counter()
-    classes, names = predictor.artifact.task.classes, PictureNames()
+    names, describe = PictureNames(), _describer(predictor.artifact, top, least_score)
     entries: list[dict[str, Any]] = []
     skipped: list[str] = []
     for batch, images, inputs in _batches(predictor, paths, batch_size, skip_unreadable, skipped):
         advance(batch)
         if not inputs:
             continue
-        logits = predictor.predict(np.stack(inputs))
-        require_finite(logits, predictor.artifact)
-        for (path, image), ranked in zip(images, _ranked(logits, classes, top), strict=True):
-            picture = _write_picture(folder, names(path), image, ranked[0]) if pictures else None
-            entries.append({"image": str(path), "picture": picture, "predictions": ranked})
+        outputs = predictor.predict(np.stack(inputs))
+        require_finite(outputs, predictor.artifact)
+        for (path, image), output in zip(images, zip(*outputs, strict=True), strict=True):
+            found = describe.predictions(output, image)
+            picture = _write_picture(folder, names(path), describe.draw(image, found)) if pictures else None
+            entries.append({"image": str(path), "picture": picture, "predictions": found})
     if not entries:
         raise DataError(f"none of the {len(paths)} images can be decoded: {skipped[0]}", "give readable images")
     report = {
         "made_by": MADE_BY,
         **(facts or {}),
+        "task": predictor.artifact.task.kind,
         "n": len(entries),
         "seconds": time.perf_counter() - began,
         "device": predictor.device,
@@ -140,12 +148,52 @@ def predict_images(
     return report
 
 
-def _ranked(logits: Array, classes: Sequence[str], top: int) -> list[list[dict[str, Any]]]:
-    ids, scores = top_k(softmax(logits), top)
-    return [
-        [{"class": classes[i], "class_id": i, "score": score} for i, score in zip(row, values, strict=True)]
-        for row, values in zip(ids.tolist(), scores.tolist(), strict=True)
-    ]
+class _Labels:
+    """A classifier's best classes, and the picture with the best one above it."""
+
+    def __init__(self, artifact: ModelArtifact, top: int) -> None:
+        self._classes, self._top = artifact.task.classes, top
+
+    def predictions(self, output: tuple[Array, ...], image: Array) -> list[dict[str, Any]]:
+        ids, scores = top_k(softmax(output[0]), self._top)
+        return [
+            {"class": self._classes[i], "class_id": i, "score": score}
+            for i, score in zip(ids.tolist(), scores.tolist(), strict=True)
+        ]
+
+    def draw(self, image: Array, found: list[dict[str, Any]]) -> Array:
+        best = found[0]
+        return label_picture(image, str(best["class"]), int(best["class_id"]), float(best["score"]))
+
+
+class _Boxes:
+    """A detector's detections, and the picture with them."""
+
+    def __init__(self, artifact: ModelArtifact, least_score: float) -> None:
+        self._classes = artifact.task.classes
+        self._before = artifact.preprocessing.to_dict()
+        least = max(least_score, float(artifact.postprocessing["score_threshold"]))
+        self._after = {**artifact.postprocessing, "score_threshold": least}
+
+    def predictions(self, output: tuple[Array, ...], image: Array) -> list[dict[str, Any]]:
+        boxes, scores, ids = decode_detections(*output, image.shape[:2], self._before, self._after)
+        return [
+            {"class": self._classes[i], "class_id": i, "score": score, "box": [round(side, 2) for side in box]}
+            for box, score, i in zip(boxes.tolist(), scores.tolist(), ids.tolist(), strict=True)
+        ]
+
+    def draw(self, image: Array, found: list[dict[str, Any]]) -> Array:
+        return box_picture(
+            image,
+            np.array([entry["box"] for entry in found], np.float32).reshape(-1, 4),
+            [str(entry["class"]) for entry in found],
+            np.array([entry["class_id"] for entry in found], np.int64),
+            np.array([entry["score"] for entry in found], np.float32),
+        )
+
+
+def _describer(artifact: ModelArtifact, top: int, least_score: float) -> _Labels | _Boxes:
+    return _Boxes(artifact, least_score) if artifact.task.kind == "detection" else _Labels(artifact, top)
 
 
 _Loaded = tuple[int, list[tuple[Path, Array]], list[Array]]
@@ -196,10 +244,7 @@ class PictureNames:
         return name
 
 
-def _write_picture(folder: Path, name: str, image: Array, best: dict[str, Any]) -> str:
-    from paddle_tk.pipelines.label_picture import label_picture
-
-    picture = label_picture(image, str(best["class"]), int(best["class_id"]), float(best["score"]))
+def _write_picture(folder: Path, name: str, picture: Array) -> str:
     done, encoded = cv2.imencode(os.path.splitext(name)[1], cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     if not done:
         raise DataError(f"the picture {name} cannot be encoded", "use --no-pictures")

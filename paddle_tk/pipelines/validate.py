@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from paddle_tk.data.transforms import EvalTransform
 from paddle_tk.environment.doctor import examine
 from paddle_tk.environment.versions import environment_report
 from paddle_tk.errors import CheckFailed, PaddleTkError
-from paddle_tk.evaluate import Evaluation, evaluate
+from paddle_tk.evaluate.task import Evaluation, evaluate
 from paddle_tk.export.convert import DEFAULT_OPSET
 from paddle_tk.export.onnx import OnnxModel, write_export, write_onnx
 from paddle_tk.files import MIB, write_bytes_atomic, write_json
@@ -29,7 +29,8 @@ from paddle_tk.models.weights import read_weights
 from paddle_tk.pipelines.export_model import load_parent, prove
 from paddle_tk.runtime.load import load_predictor, open_model
 from paddle_tk.runtime.paddle_predictor import PaddlePredictor
-from paddle_tk.training.build import build_dataset, build_trainer, preprocessing
+from paddle_tk.training.build import build_dataset, build_trainer
+from paddle_tk.training.build_task import check_dataset, preprocessing, task_kind
 from paddle_tk.training.checkpoint import CheckpointStore, position
 from paddle_tk.training.run_folder import CHECKPOINTS, CONFIG, ENVIRONMENT, MODEL, RESULT, read_result
 from paddle_tk.types import TrainResult
@@ -134,6 +135,7 @@ class Chain:
             CheckFailed: A split shares images with another, or a prepared image is not what the network takes.
         """
         bundle = build_dataset(self.config, self.quiet)
+        check_dataset(self.config, task_kind(self.config), bundle)
         prep = preprocessing(self.config)
         transform = EvalTransform(prep)
         for split in bundle.splits.values():
@@ -156,9 +158,16 @@ class Chain:
         result = self._train_in(self.folder / "run")
         self.result = result
         return (
-            f"{result.model}, {result.epochs} epoch(s), test top-1 {result.final['top1']:.4f} (n={result.final['n']}), "
+            f"{result.model}, {result.epochs} epoch(s), test {self._figure(result.final)} (n={result.final['n']}), "
             f"{result.images_per_second:.0f} images/s on {self.device}"
         )
+
+    @property
+    def _metric(self) -> str:
+        return "map50_95" if task_kind(self.config) == "detection" else "top1"
+
+    def _figure(self, figures: Mapping[str, Any]) -> str:
+        return f"{self._metric} {figures[self._metric]:.4f}"
 
     def _train_in(self, folder: Path) -> TrainResult:
         if not (folder / CONFIG).is_file():
@@ -205,14 +214,15 @@ class Chain:
         """Evaluates the written model as ``tools/eval.py`` does.
 
         Raises:
-            CheckFailed: Its top-1 is not what the training said of it.
+            CheckFailed: Its main figure is not what the training said of it.
         """
         found = self._evaluate(self.folder / "run")
-        said = read_result(self.folder / "run")["final"]["top1"]  # type: ignore[index]
+        said = float(read_result(self.folder / "run")["final"][self._metric])  # type: ignore[index]
+        value = found.figures[self._metric]
         # In lower precision the training evaluates in autocast, the written model does not.
-        if self.config.trainer.precision == "fp32" and found.accuracy["top1"] != said:
-            raise CheckFailed(f"top-1 {found.accuracy['top1']} (n={found.n}), the training said {said}", "report this")
-        return f"top-1 {found.accuracy['top1']:.4f} (n={found.n}); the training said {said:.4f}"
+        if self.config.trainer.precision == "fp32" and value != said:
+            raise CheckFailed(f"{self._metric} {value} (n={found.n}), the training said {said}", "report this")
+        return f"{self._figure(found.figures)} (n={found.n}); the training said {said:.4f}"
 
     def _evaluate(self, model: Path) -> Evaluation:
         assert self.bundle is not None
@@ -249,7 +259,7 @@ class Chain:
         parity.require()
         write_export(self.folder / "onnx", self.exported, parity, {})
         found = self._evaluate(self.folder / "onnx")
-        return f"{parity.line()}; top-1 of the ONNX file {found.accuracy['top1']:.4f} (n={found.n})"
+        return f"{parity.line()}; {self._figure(found.figures)} by the ONNX file (n={found.n})"
 
 
 def validate(chain: Chain, on_step: Callable[[Step], None] = lambda step: None) -> list[Step]:

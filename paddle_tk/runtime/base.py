@@ -23,8 +23,11 @@ class Predictor(Protocol):
     def device(self) -> str:
         """Where it computes: "cpu" or "gpu:N"."""
 
-    def predict(self, batch: Array) -> Array:
-        """Maps images float32 (B, 3, H, W) to logits float32 (B, C).
+    def predict(self, batch: Array) -> tuple[Array, ...]:
+        """Maps images float32 (B, 3, H, W) to the manifest's outputs, in its order, float32.
+
+        A classifier returns (logits (B, C),); a detector (boxes (B, N, 4), x1 y1 x2 y2 in pixels of the input, and
+        scores (B, N, C) in 0..1).
 
         Raises:
             ValueError: The batch has another type or shape.
@@ -46,15 +49,16 @@ def check_batch(batch: Array, artifact: ModelArtifact) -> None:
         raise ValueError(f"expected a float32 batch of shape {wanted}, B >= 1, got {batch.dtype} {batch.shape}")
 
 
-def require_finite(logits: Array, artifact: ModelArtifact) -> None:
-    """Refuses logits that tell nothing.
+def require_finite(outputs: tuple[Array, ...], artifact: ModelArtifact) -> None:
+    """Refuses outputs that tell nothing.
 
     Raises:
         ArtifactError: A value is NaN or infinite.
     """
-    bad = int(np.count_nonzero(~np.isfinite(logits).all(axis=1)))
+    finite = np.logical_and.reduce([np.isfinite(output).reshape(len(output), -1).all(axis=1) for output in outputs])
+    bad = int(np.count_nonzero(~finite))
     if bad:
         raise ArtifactError(
-            f"the model {artifact.path} returns values that are not finite for {bad} of {len(logits)} images",
+            f"the model {artifact.path} returns values that are not finite for {bad} of {len(finite)} images",
             "use the model it was made from, or train again",
         )

@@ -80,8 +80,8 @@ def _artifact_folder(path: Path) -> Path:
 def _source(artifact: ModelArtifact, folder: Path) -> ModelSource:
     if artifact.path not in artifact.sha256:
         raise ArtifactError(f"the manifest in {folder} holds no sha256 of {artifact.path}", "export the model again")
-    if artifact.task.kind != "classification":
-        raise BadInput(f"the model in {folder} is for {artifact.task.kind}", "give a classifier")
+    if artifact.task.kind not in ("classification", "detection"):
+        raise BadInput(f"the model in {folder} is for {artifact.task.kind}", "give a classifier or a detector")
     return ModelSource(artifact, folder / artifact.path, _config(folder))
 
 

@@ -15,6 +15,11 @@ from paddle_tk.types import InputSpec, ModelArtifact, Preprocessing, Task
 
 FORMAT = "onnx"
 _ERRORS_ONLY = 3
+_OUTPUTS = {"classification": (2,), "detection": (3, 3)}  # dimensions of each output
+_EXPECTED = {
+    "classification": "one output (B, C)",
+    "detection": "two outputs, boxes (B, N, 4) and scores (B, N, C)",
+}
 _TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 
 
@@ -29,7 +34,7 @@ class OnnxPredictor:
         threads: CPU threads within an operator.
 
     Raises:
-        ArtifactError: The file cannot be loaded, or has not one float32 image input and one logits output.
+        ArtifactError: The file cannot be loaded, or has not one float32 image input and the outputs of its task.
         BadInput: ONNX Runtime is not installed.
     """
 
@@ -39,20 +44,23 @@ class OnnxPredictor:
         self.artifact = artifact
         self._session = _session(file, threads)
         inputs, outputs = _specs(self._session.get_inputs()), _specs(self._session.get_outputs())
-        if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype != "float32" or len(outputs) != 1:
+        wanted = _OUTPUTS[artifact.task.kind]
+        ranks = tuple(len(spec.shape) for spec in outputs)
+        if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].dtype != "float32" or ranks != wanted:
             raise ArtifactError(
-                f"{file} is not an image classifier: inputs {_told(inputs)}, outputs {_told(outputs)}",
-                "give a file with one float32 input (B, 3, H, W) and one output (B, C)",
+                f"{file} is not for the {artifact.task.kind} of images: "
+                f"inputs {_told(inputs)}, outputs {_told(outputs)}",
+                f"give a file with one float32 input (B, 3, H, W) and {_EXPECTED[artifact.task.kind]}",
             )
-        if outputs[0].shape[-1] not in (None, len(artifact.task.classes)):
+        if outputs[-1].shape[-1] not in (None, len(artifact.task.classes)):
             raise ArtifactError(
-                f"{file} returns {outputs[0].shape[-1]} classes, its manifest names {len(artifact.task.classes)}",
+                f"{file} returns {outputs[-1].shape[-1]} classes, its manifest names {len(artifact.task.classes)}",
                 "export the model again",
             )
         self._input, self._batch = inputs[0].name, inputs[0].shape[0]
 
-    def predict(self, batch: Array) -> Array:
-        """Maps images float32 (B, 3, H, W) to logits float32 (B, C).
+    def predict(self, batch: Array) -> tuple[Array, ...]:
+        """Maps images float32 (B, 3, H, W) to the manifest's outputs; see ``Predictor``.
 
         Raises:
             ValueError: The batch has another type or shape.
@@ -64,11 +72,12 @@ class OnnxPredictor:
         missing = self._batch - len(parts[-1])
         if missing:
             parts[-1] = np.concatenate([parts[-1], np.repeat(parts[-1][-1:], missing, axis=0)])
-        return np.concatenate([self._run(part) for part in parts])[: len(batch)]
+        found = zip(*(self._run(part) for part in parts), strict=True)
+        return tuple(np.concatenate(output)[: len(batch)] for output in found)
 
-    def _run(self, batch: Array) -> Array:
-        logits = self._session.run(None, {self._input: np.ascontiguousarray(batch)})[0]
-        return np.asarray(logits, np.float32)
+    def _run(self, batch: Array) -> tuple[Array, ...]:
+        outputs = self._session.run(None, {self._input: np.ascontiguousarray(batch)})
+        return tuple(np.asarray(output, np.float32) for output in outputs)
 
 
 def artifact_in_file(file: Path) -> ModelArtifact:
@@ -89,6 +98,7 @@ def artifact_in_file(file: Path) -> ModelArtifact:
     try:
         task = Task(kind=metadata["task"], classes=tuple(str(name) for name in json.loads(metadata["classes"])))
         preprocessing = Preprocessing.from_dict(json.loads(metadata["preprocessing"]))
+        postprocessing = dict(json.loads(metadata.get("postprocessing", "{}")))
     except (ValueError, TypeError) as error:
         raise ArtifactError(f"the metadata in {file} cannot be read: {error}", "export the model again") from error
     return ModelArtifact(
@@ -99,6 +109,7 @@ def artifact_in_file(file: Path) -> ModelArtifact:
         inputs=_specs(session.get_inputs()),
         outputs=_specs(session.get_outputs()),
         preprocessing=preprocessing,
+        postprocessing=postprocessing,
         sha256={file.name: sha256_file(file)},
         parent_sha256=metadata.get("parent_sha256"),
         made_by=metadata.get("made_by", ""),

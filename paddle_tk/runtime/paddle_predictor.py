@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import paddle
 
 from paddle_tk.errors import ArtifactError
 from paddle_tk.models.classifiers import build_classifier
-from paddle_tk.models.weights import apply_weights, read_weights
+from paddle_tk.models.detectors import build_detector
+from paddle_tk.models.weights import apply_weights, read_weights, to_array
 from paddle_tk.runtime.base import Array, check_batch
 from paddle_tk.types import ModelArtifact
 
 FORMAT = "paddle-safetensors"
+# What a manifest's architecture holds besides name, class count and image size.
+_OWN = {"classification": ("stem", "dropout"), "detection": ("activation",)}
 
 
 class PaddlePredictor:
@@ -44,23 +46,25 @@ class PaddlePredictor:
         self.network.eval()
 
     @paddle.no_grad()  # type: ignore[untyped-decorator, unused-ignore]
-    def predict(self, batch: Array) -> Array:
-        """Maps images float32 (B, 3, H, W) to logits float32 (B, C).
+    def predict(self, batch: Array) -> tuple[Array, ...]:
+        """Maps images float32 (B, 3, H, W) to the manifest's outputs; see ``Predictor``.
 
         Raises:
             ValueError: The batch has another type or shape.
         """
         check_batch(batch, self.artifact)
         outputs = self.network(paddle.to_tensor(batch))
-        logits = outputs[0] if isinstance(outputs, list | tuple) else outputs
-        return np.asarray(logits.astype("float32").numpy())
+        listed = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+        # In evaluation mode GoogLeNet lists its auxiliary classifiers too.
+        return tuple(to_array(value.astype("float32")) for value in listed[: len(self.artifact.outputs)])
 
 
 def _rebuild(artifact: ModelArtifact, weights: Path) -> Any:
     architecture: Mapping[str, Any] = artifact.architecture
     try:
-        count, (height, width) = int(architecture["num_classes"]), architecture["image_size"]
-        name, stem, dropout = str(architecture["name"]), str(architecture["stem"]), architecture.get("dropout")
+        name, count = str(architecture["name"]), int(architecture["num_classes"])
+        height, width = (int(side) for side in architecture["image_size"])
+        own = {key: architecture[key] for key in _OWN[artifact.task.kind]}
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"the manifest of {weights} does not describe a network ({type(error).__name__}: {error})",
@@ -71,4 +75,5 @@ def _rebuild(artifact: ModelArtifact, weights: Path) -> Any:
             f"the manifest of {weights} names {len(artifact.task.classes)} classes, its network has {count}",
             "export the model again",
         )
-    return build_classifier(name, num_classes=count, stem=stem, image_size=(int(height), int(width)), dropout=dropout)
+    build = build_detector if artifact.task.kind == "detection" else build_classifier
+    return build(name, num_classes=count, image_size=(height, width), **own)

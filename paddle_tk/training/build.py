@@ -10,33 +10,35 @@ from typing import Any
 
 import paddle
 
-from paddle_tk import __version__
 from paddle_tk.config.schema import Config
 from paddle_tk.console import Output
 from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.datasets import load_dataset
 from paddle_tk.data.loader import EvalLoader, TrainLoader, choose_workers
-from paddle_tk.data.transforms import EvalTransform, TrainTransform
 from paddle_tk.errors import BadInput
-from paddle_tk.models.classifiers import build_classifier, resolve_stem
-from paddle_tk.models.losses import ClassificationLoss
 from paddle_tk.models.small_map_conv import use_small_map_conv
-from paddle_tk.models.weights import FILE_NAME, apply_weights, read_weights
+from paddle_tk.training.build_task import (
+    TaskKind,
+    build_artifact,
+    build_network,
+    build_step,
+    build_transforms,
+    check_dataset,
+    task_kind,
+)
 from paddle_tk.training.callbacks.early_stopping import EarlyStopping
 from paddle_tk.training.callbacks.history import History
 from paddle_tk.training.callbacks.pictures import Pictures
 from paddle_tk.training.callbacks.progress_bar import ProgressBar
 from paddle_tk.training.ema import Ema
 from paddle_tk.training.fit_model import FitModel
-from paddle_tk.training.hapi_metric import TopKMetric
 from paddle_tk.training.loggers import FOLDERS, LOGGERS
-from paddle_tk.training.mixup import Mixup
 from paddle_tk.training.optim import build_optimizer, learning_rate_factor
 from paddle_tk.training.precision import Precision
 from paddle_tk.training.rng import seed_everything
 from paddle_tk.training.run_folder import HISTORY
+from paddle_tk.training.steps.base import TaskStep
 from paddle_tk.training.trainer import Trainer, TrainerSettings
-from paddle_tk.types import InputSpec, ModelArtifact, Preprocessing, Task
 
 _DEV_BATCHES = 2
 
@@ -64,14 +66,16 @@ def build_trainer(config: Config, folder: Path, config_sha256: str, device: str,
         BadInput: Anything in data, model or weights that cannot be used, before anything is trained.
     """
     paddle.set_device(device)
+    kind = task_kind(config)
     bundle = build_dataset(config, output)
+    check_dataset(config, kind, bundle)
     num_classes = class_count(config, bundle)
     seed_everything(config.seed)
-    network = build_network(config, num_classes, output)
-    loaders = build_loaders(config, bundle)
-    if device == "cpu" and config.trainer.fast_conv:
-        use_small_map_conv(network)
-    model = _build_model(config, network, num_classes, loaders.train, device, output)
+    network = build_network(config, kind, num_classes, output)
+    loaders = build_loaders(config, kind, bundle)
+    use_fast_kernels(config, network, device)
+    step = build_step(config, kind, network, bundle.classes)
+    model = _build_model(config, network, step, loaders.train, device, output)
     settings = TrainerSettings(
         folder=folder,
         epochs=epoch_count(config),
@@ -91,8 +95,8 @@ def build_trainer(config: Config, folder: Path, config_sha256: str, device: str,
         train_data=loaders.train,
         val_data=loaders.val,
         test_data=loaders.test,
-        make_callbacks=_callback_maker(config, folder, bundle, loaders, output),
-        artifact=_artifact(config, bundle, num_classes),
+        make_callbacks=_callback_maker(config, folder, loaders, output),
+        artifact=build_artifact(config, kind, network, bundle.classes),
         output=output,
     )
 
@@ -100,17 +104,6 @@ def build_trainer(config: Config, folder: Path, config_sha256: str, device: str,
 def epoch_count(config: Config) -> int:
     """Returns the epochs to train: one in a fast development run."""
     return 1 if config.trainer.fast_dev_run else config.trainer.max_epochs
-
-
-def preprocessing(config: Config) -> Preprocessing:
-    """Returns the evaluation preprocessing, saved beside the model."""
-    mean, std = config.data.mean, config.data.std
-    return Preprocessing(
-        size=config.data.size,
-        resize=config.data.resize,
-        mean=(mean[0], mean[1], mean[2]),
-        std=(std[0], std[1], std[2]),
-    )
 
 
 def build_dataset(config: Config, output: Output) -> DatasetBundle:
@@ -139,27 +132,31 @@ def class_count(config: Config, bundle: DatasetBundle) -> int:
     return found
 
 
-def build_network(config: Config, num_classes: int, output: Output) -> paddle.nn.Layer:
-    """Builds the network and starts it from ``model.weights`` where that is given."""
-    model = config.model
-    network = build_classifier(
-        model.name,
-        num_classes=num_classes,
-        stem=model.stem,
-        image_size=config.data.size,
-        dropout=model.dropout,
-    )
-    if model.weights is not None:
-        report = apply_weights(network, read_weights(Path(model.weights)), source=model.weights)
-        for line in report.lines():
-            output.say(line)
-    return network
+def use_fast_kernels(config: Config, network: paddle.nn.Layer, device: str) -> None:
+    """Lets the network compute by our own kernels while it trains on a CPU.
+
+    Raises:
+        BadInput: ``trainer.fast_depthwise=true`` where that cannot be.
+    """
+    wanted = config.trainer.fast_depthwise
+    if device != "cpu":
+        if wanted is True:
+            raise BadInput(
+                f"trainer.fast_depthwise=true is for training on a CPU, this run uses {device}",
+                "use trainer.fast_depthwise=auto",
+            )
+        return
+    if config.trainer.fast_conv:
+        use_small_map_conv(network)
+    if wanted is not False:
+        from paddle_tk.models.depthwise import use_fast_depthwise  # loads a compiler
+
+        use_fast_depthwise(network, required=wanted is True)
 
 
-def build_loaders(config: Config, bundle: DatasetBundle) -> Loaders:
+def build_loaders(config: Config, kind: TaskKind, bundle: DatasetBundle) -> Loaders:
     """Builds the three loaders, with workers and prefetch chosen for the machine where they are "auto"."""
     data, trainer = config.data, config.trainer
-    prep = preprocessing(config)
     on_disk = any(split.on_disk for split in bundle.splits.values())
     workers, prefetch = choose_workers(len(bundle.splits["train"]), on_disk, len(os.sched_getaffinity(0)))
     shared: dict[str, Any] = {
@@ -167,26 +164,18 @@ def build_loaders(config: Config, bundle: DatasetBundle) -> Loaders:
         "num_workers": workers if data.num_workers == "auto" else data.num_workers,
         "prefetch_factor": prefetch if data.prefetch_factor == "auto" else data.prefetch_factor,
     }
-    transform = TrainTransform(
-        prep,
-        flip=data.flip,
-        crop_padding=data.crop_padding,
-        random_resized_crop=tuple(data.random_resized_crop) if data.random_resized_crop else None,
-        color_jitter=data.color_jitter,
-        rotation_degrees=data.rotation_degrees,
-    )
+    augmented, still = build_transforms(config, kind, epoch_count(config))
     few = _DEV_BATCHES if trainer.fast_dev_run else None
-    still = EvalTransform(prep)
     limit = few or trainer.limit_train_batches
     return Loaders(
-        train=TrainLoader(bundle.splits["train"], transform, seed=config.seed, limit_batches=limit, **shared),
+        train=TrainLoader(bundle.splits["train"], augmented, seed=config.seed, limit_batches=limit, **shared),
         val=EvalLoader(bundle.splits["val"], still, limit_batches=few or trainer.limit_val_batches, **shared),
         test=EvalLoader(bundle.splits["test"], still, limit_batches=few, **shared),
     )
 
 
 def _build_model(
-    config: Config, network: paddle.nn.Layer, num_classes: int, train: TrainLoader, device: str, output: Output
+    config: Config, network: paddle.nn.Layer, step: TaskStep, train: TrainLoader, device: str, output: Output
 ) -> FitModel:
     trainer = config.trainer
     precision = Precision(trainer.precision, trainer.amp_level, device)
@@ -215,14 +204,13 @@ def _build_model(
     )
     network, optimizer = precision.decorate(network, optimizer)
     ema = Ema(network, trainer.ema_decay) if trainer.ema_decay > 0 else None
-    mix = Mixup(trainer.mixup_alpha, num_classes, config.seed) if trainer.mixup_alpha > 0 else None
-    model = FitModel(network, precision=precision, ema=ema, mix=mix)
-    model.prepare(optimizer, ClassificationLoss(trainer.label_smoothing), TopKMetric(num_classes))
+    model = FitModel(network, task=step, precision=precision, ema=ema)
+    model.prepare(optimizer, step.loss, step.metrics)
     return model
 
 
 def _callback_maker(
-    config: Config, folder: Path, bundle: DatasetBundle, loaders: Loaders, output: Output
+    config: Config, folder: Path, loaders: Loaders, output: Output
 ) -> Callable[[list[dict[str, Any]]], Sequence[paddle.callbacks.Callback]]:
     def make(records: list[dict[str, Any]]) -> list[paddle.callbacks.Callback]:
         trainer = config.trainer
@@ -233,7 +221,7 @@ def _callback_maker(
         ]
         callbacks = [
             History(folder / HISTORY, sinks, trainer.log_every_n_steps, hyper_parameters=plain),
-            Pictures(sinks, bundle.splits["val"], bundle.classes),
+            Pictures(sinks),
             ProgressBar(output, epoch_count(config), loaders.train.batches_per_epoch),
         ]
         if trainer.early_stopping_patience is not None:
@@ -241,26 +229,3 @@ def _callback_maker(
         return callbacks
 
     return make
-
-
-def _artifact(config: Config, bundle: DatasetBundle, num_classes: int) -> ModelArtifact:
-    height, width = config.data.size
-    stem = resolve_stem(config.model.name, config.model.stem, config.data.size)
-    return ModelArtifact(
-        path=FILE_NAME,
-        format="paddle-safetensors",
-        precision="fp32",
-        task=Task("classification", bundle.classes),
-        inputs=(InputSpec("image", (None, 3, height, width)),),
-        outputs=(InputSpec("logits", (None, num_classes)),),
-        preprocessing=preprocessing(config),
-        sha256={},
-        architecture={
-            "name": config.model.name,
-            "num_classes": num_classes,
-            "stem": stem,
-            "image_size": [height, width],
-            "dropout": config.model.dropout,
-        },
-        made_by=f"paddle_tk {__version__} train",
-    )

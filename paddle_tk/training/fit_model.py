@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,48 +18,38 @@ import paddle
 from paddle.hapi.callbacks import LRScheduler, config_callbacks
 
 from paddle_tk.errors import CheckFailed
-from paddle_tk.models.weights import to_array
-from paddle_tk.processing import softmax
 from paddle_tk.training.ema import Ema
 from paddle_tk.training.precision import Precision
 from paddle_tk.training.progress import Progress
-
-Mix = Callable[[paddle.Tensor, paddle.Tensor, int, int], tuple[paddle.Tensor, paddle.Tensor]]
+from paddle_tk.training.steps.base import TaskStep
 
 
 class FitModel(paddle.Model):
     """The one subclass of ``paddle.Model``.
 
     Args:
-        network: Takes images (B, 3, H, W), returns logits (B, C), or a list whose first item they are.
+        network: Takes images (B, 3, H, W), returns what the step expects.
+        task: What is particular to the task: loss, figures, pictures.
         precision: Autocast and loss scaling.
         ema: Averaged weights, used in evaluation; None: none.
-        mix: Mixes a batch: (images, labels, epoch, step) -> (images, soft labels); None: nothing is mixed.
-        main_metric: The validation figure that tells the best epoch.
-        higher_is_better: Its direction.
     """
 
     def __init__(
         self,
         network: paddle.nn.Layer,
         *,
+        task: TaskStep,
         precision: Precision,
         ema: Ema | None = None,
-        mix: Mix | None = None,
-        main_metric: str = "val_top1",
-        higher_is_better: bool = True,
     ) -> None:
         inputs = paddle.static.InputSpec([None, 3, None, None], "float32", "image")
-        super().__init__(network, inputs, paddle.static.InputSpec([None], "int64", "label"))
-        self.precision, self.ema, self.mix = precision, ema, mix
-        self.main_metric, self.higher_is_better = main_metric, higher_is_better
+        super().__init__(network, inputs, task.target)
+        self.task, self.precision, self.ema = task, precision, ema
         self.progress = Progress()
         self.history: list[dict[str, Any]] = []
         self.stop_signal: int | None = None
         self.stop_now = False
-        self.eval_predictions: list[np.ndarray] = []
-        self.eval_scores: list[np.ndarray] = []
-        self.eval_labels: list[np.ndarray] = []
+        self._epochs = 1
         self._eval_loss, self._eval_samples = 0.0, 0
         self._train_data: Any = None
         self._clock = time.perf_counter()
@@ -90,6 +80,7 @@ class FitModel(paddle.Model):
             One entry per epoch: "epoch" (from 1), "train_loss", "val_loss", the metrics, "images_per_second" and so on.
         """
         self._train_data, self._accumulate = train_data, accumulate_grad_batches
+        self._epochs = epochs
         train_data.stop_when = lambda: self.stop_now
         self.num_iters = None
         hooks = self._hooks(callbacks, epochs, train_data.batches_per_epoch)
@@ -114,6 +105,7 @@ class FitModel(paddle.Model):
     def _fit_epoch(self, train_data: Any, eval_data: Any, hooks: Any) -> None:
         epoch = self.progress.epoch
         train_data.start(epoch, self.progress.step)
+        self.task.start_epoch(epoch, self._epochs)
         hooks.on_epoch_begin(epoch)
         self._clock = time.perf_counter()
         self._run_one_epoch(train_data, hooks, "train", {})
@@ -141,8 +133,8 @@ class FitModel(paddle.Model):
 
     def rank(self, logs: Mapping[str, Any]) -> list[float]:
         """Returns what orders epochs, lower is better: the main metric, then the loss, which breaks ties."""
-        value = float(logs[self.main_metric])
-        return [-value if self.higher_is_better else value, float(logs["val_loss"])]
+        value = float(logs[self.task.main_metric])
+        return [-value if self.task.higher_is_better else value, float(logs["val_loss"])]
 
     def run_evaluation(self, eval_data: Any, hooks: Any = None) -> dict[str, Any]:
         """Evaluates with averaged weights where there are any, in autocast where training uses it.
@@ -151,7 +143,7 @@ class FitModel(paddle.Model):
             "val_loss" and "val_<metric>" over all images, with "val_n", the image count.
         """
         eval_data.stop_when = lambda: self.stop_signal is not None
-        self.eval_predictions, self.eval_scores, self.eval_labels = [], [], []
+        self.task.begin_evaluation(eval_data)
         self._eval_loss, self._eval_samples = 0.0, 0
         hooks = hooks or self._hooks()
         hooks.on_begin("eval", {"steps": len(eval_data), "metrics": self._metrics_name()})
@@ -161,6 +153,7 @@ class FitModel(paddle.Model):
         values = {
             "val_loss": self._eval_loss / max(1, self._eval_samples),
             **values,
+            **({f"val_{k}": v for k, v in self.task.evaluation().items()} if self._eval_samples else {}),
             "val_n": self._eval_samples,
         }
         hooks.on_end("eval", values)
@@ -176,10 +169,8 @@ class FitModel(paddle.Model):
         images, target = inputs[0], labels[0]
         self.network.train()
         self.mode = "train"
-        mixed = (images, target) if self.mix is None else self.mix(images, target, progress.epoch, progress.step)
         with self.precision.autocast():
-            outputs = _as_list(self.network(mixed[0]))
-            loss = self._loss(*outputs, mixed[1])
+            loss, outcome = self.task.forward(self.network, images, target, progress.epoch, progress.step)
         share = self._window_share(int(target.shape[0]))
         self.precision.backward(loss * share if share != 1.0 else loss)
         if update:
@@ -187,17 +178,13 @@ class FitModel(paddle.Model):
         value = float(loss)
         if not math.isfinite(value):
             raise _diverged(value, progress)
-        self._measure(to_array(outputs[0]), to_array(target))
+        self.task.measure(outcome, target)
         progress.train_metrics = dict(zip(self._metrics_name()[1:], self._metric_values(), strict=True))
         progress.add_batch(value, int(target.shape[0]))
         now = time.perf_counter()
         progress.add_seconds(now - self._clock)
         self._clock = now
         return [np.asarray(value, np.float32)], []
-
-    def _measure(self, logits: np.ndarray, labels: np.ndarray) -> None:
-        for metric in self._metrics:
-            metric.update(logits, labels)
 
     def _metric_values(self) -> list[float]:
         return [float(v) for metric in self._metrics for v in metric.accumulate()]
@@ -225,22 +212,11 @@ class FitModel(paddle.Model):
         self.mode = "eval"
         target = labels[0]
         with paddle.no_grad(), self.precision.autocast():
-            outputs = _as_list(self.network(inputs[0]))
-            loss = float(self._loss(*outputs, target))
+            loss = self.task.evaluate(self.network, inputs[0], target)
         samples = int(target.shape[0])
         self._eval_loss += loss * samples
         self._eval_samples += samples
-        logits, truth = to_array(outputs[0]), to_array(target)
-        self._measure(logits, truth)
-        probabilities = softmax(logits)
-        self.eval_predictions.append(probabilities.argmax(axis=1))
-        self.eval_scores.append(probabilities.max(axis=1))
-        self.eval_labels.append(truth)
         return [np.asarray(loss, np.float32)], []
-
-
-def _as_list(outputs: Any) -> list[paddle.Tensor]:
-    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
 
 def _diverged(value: float, progress: Progress) -> CheckFailed:

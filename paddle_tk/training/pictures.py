@@ -12,9 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 RIGHT_COLOUR, WRONG_COLOUR = "#1a7f37", "#cf222e"
-_DPI = 100
-_MAX_SIDE_INCHES = 12.0
-_MAX_NUMBERED_CLASSES = 30  # beyond that the counts would not be readable
+DPI = 100
+MAX_SIDE_INCHES = 12.0
+MAX_NUMBERED_CLASSES = 30  # beyond that the counts would not be readable
 _MAX_TICKS = 50
 _LONGEST_NAME = 18
 _COLUMNS = 8
@@ -38,30 +38,32 @@ def confusion_matrix_picture(matrix: np.ndarray, classes: Sequence[str]) -> np.n
         raise ValueError(f"the matrix must be ({count}, {count}) for {count} classes, got {matrix.shape}")
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros(matrix.shape, dtype=np.float64), where=totals > 0)
-    side = min(_MAX_SIDE_INCHES, 2.5 + 0.45 * count)
-    figure = Figure(figsize=(side, side), dpi=_DPI, layout="constrained")
+    side = min(MAX_SIDE_INCHES, 2.5 + 0.45 * count)
+    figure = Figure(figsize=(side, side), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")
-    _label_axes(axes, classes)
-    if count <= _MAX_NUMBERED_CLASSES:
-        _write_counts(axes, matrix, shares)
+    label_axes(axes, classes)
+    if count <= MAX_NUMBERED_CLASSES:
+        write_counts(axes, matrix, shares)
     n = int(matrix.sum())
     top1 = f"{np.trace(matrix) / n:.4f}" if n else "none"
     axes.set_title(f"n = {n}, top-1 = {top1}")
-    return _pixels(figure)
+    return pixels(figure)
 
 
-def _label_axes(axes: Any, classes: Sequence[str]) -> None:
+def label_axes(axes: Any, classes: Sequence[str]) -> None:
+    """Writes class names along both axes of a confusion matrix, of many classes every second, third, ..."""
     step = math.ceil(len(classes) / _MAX_TICKS)
     positions = range(0, len(classes), step)
-    names = [_short(classes[position]) for position in positions]
+    names = [short(classes[position]) for position in positions]
     axes.set_xticks(positions, names, rotation=90 if max(map(len, names)) > 2 else 0)
     axes.set_yticks(positions, names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
 
 
-def _write_counts(axes: Any, matrix: np.ndarray, shares: np.ndarray) -> None:
+def write_counts(axes: Any, matrix: np.ndarray, shares: np.ndarray) -> None:
+    """Writes the counts above 0 into their cells, (C, C), readable on a colour for ``shares`` in 0..1."""
     for (row, column), value in np.ndenumerate(matrix):
         if value:
             colour = "white" if shares[row, column] > 0.5 else "black"
@@ -94,33 +96,35 @@ def predictions_picture(
         raise ValueError(f"images, names and scores must be as many, at least 1, got {lengths}")
     columns = min(_COLUMNS, count)
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(1.5 * columns, 1.9 * rows), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(1.5 * columns, 1.9 * rows), dpi=DPI, layout="constrained")
     for index, image in enumerate(images_uint8):
         axes = figure.add_subplot(rows, columns, index + 1)
         axes.imshow(image, interpolation="nearest")
         axes.set_xticks([])
         axes.set_yticks([])
         _mark(axes, true_names[index], predicted_names[index], scores[index])
-    return _pixels(figure)
+    return pixels(figure)
 
 
 def _mark(axes: Any, true: str, predicted: str, score: float) -> None:
     right = true == predicted
     colour = RIGHT_COLOUR if right else WRONG_COLOUR
-    second = "" if right else f"true: {_short(true)}"
-    axes.set_title(f"{_short(predicted)} {score:.2f}\n{second}", color=colour, fontsize=8)
+    second = "" if right else f"true: {short(true)}"
+    axes.set_title(f"{short(predicted)} {score:.2f}\n{second}", color=colour, fontsize=8)
     for spine in axes.spines.values():
         spine.set_color(colour)
         spine.set_linewidth(3)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Returns a class name as matplotlib may write it: cut to 18 letters, no mathematics."""
     # A dollar sign would be read as mathematics.
     name = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
     return name.replace("$", r"\$")
 
 
-def _pixels(figure: Figure) -> np.ndarray:
+def pixels(figure: Figure) -> np.ndarray:
+    """Renders a figure: RGB, (height, width, 3), uint8."""
     canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # names the font cannot spell become boxes

@@ -10,9 +10,9 @@ import paddle
 import pytest
 
 from paddle_tk.errors import BadInput, CheckFailed
+from paddle_tk.export.compare import compare
 from paddle_tk.export.convert import layer_to_onnx
 from paddle_tk.export.onnx import resized, write_onnx
-from paddle_tk.export.parity import compare
 from paddle_tk.runtime.load import open_model
 from paddle_tk.runtime.onnx_predictor import OnnxPredictor
 from paddle_tk.runtime.paddle_predictor import PaddlePredictor

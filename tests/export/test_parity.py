@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from paddle_tk.errors import CheckFailed
-from paddle_tk.export.parity import compare, measure
+from paddle_tk.export.compare import compare
+from paddle_tk.export.parity import measure
 from paddle_tk.runtime.load import load_predictor, open_model
 
 LOGITS = np.array([[4.0, 1.0, -2.0], [0.5, 0.25, 8.0]], np.float32)

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.kill_resume import VARIANTS, Report, damaged, finish_run, random_kills
 
-SMALL = ("model=mobilenet_v3_small", "trainer.limit_train_batches=12", "trainer.limit_val_batches=2")
+SMALL = ("trainer.limit_train_batches=12", "trainer.limit_val_batches=2")
 Whole = Callable[[str], tuple[Path, str]]
 
 

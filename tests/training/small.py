@@ -10,14 +10,13 @@ import paddle
 from paddle_tk.data.bundle import ArraySplit
 from paddle_tk.data.loader import EvalLoader, TrainLoader
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
-from paddle_tk.models.losses import ClassificationLoss
 from paddle_tk.training.ema import Ema
 from paddle_tk.training.fit_model import FitModel
-from paddle_tk.training.hapi_metric import TopKMetric
 from paddle_tk.training.mixup import Mixup
 from paddle_tk.training.optim import build_optimizer, learning_rate_factor
 from paddle_tk.training.precision import Precision
 from paddle_tk.training.rng import seed_everything
+from paddle_tk.training.steps.classification import ClassificationStep
 from paddle_tk.types import Preprocessing
 
 CLASSES = 3
@@ -72,11 +71,8 @@ def model(
     chosen = build_optimizer(optimizer, net, learning_rate=0.05, factor=factor, weight_decay=1e-3, clip_norm=clip)
     arithmetic = precision or Precision("fp32", "O1", "cpu")
     net, chosen = arithmetic.decorate(net, chosen)
-    made = FitModel(
-        net,
-        precision=arithmetic,
-        ema=Ema(net, ema) if ema else None,
-        mix=Mixup(mixup, CLASSES, 0) if mixup else None,
-    )
-    made.prepare(chosen, ClassificationLoss(0.0), TopKMetric(CLASSES))
+    names = [str(i) for i in range(CLASSES)]
+    task = ClassificationStep(names, mix=Mixup(mixup, CLASSES, 0) if mixup else None)
+    made = FitModel(net, task=task, precision=arithmetic, ema=Ema(net, ema) if ema else None)
+    made.prepare(chosen, task.loss, task.metrics)
     return made

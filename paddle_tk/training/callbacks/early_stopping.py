@@ -25,8 +25,8 @@ class EarlyStopping(paddle.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compares the epoch's main metric with the best so far."""
-        value = float((logs or {})[self.model.main_metric])
-        sign = 1 if self.model.higher_is_better else -1
+        value = float((logs or {})[self.model.task.main_metric])
+        sign = 1 if self.model.task.higher_is_better else -1
         if self._best is None or sign * (value - self._best) > self.min_delta:
             self._best, self._waited = value, 0
             return

@@ -52,6 +52,7 @@ class History(paddle.callbacks.Callback):
                     "loss": float((logs or {})["loss"][0]),
                     "learning_rate": float(self.model._optimizer.get_lr()),
                     "images_per_second": rate,
+                    **self.model.task.parts,
                 }
             )
 

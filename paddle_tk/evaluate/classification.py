@@ -10,20 +10,17 @@ from typing import Any
 import numpy as np
 import paddle
 
-from paddle_tk.data.bundle import DatasetBundle, ImageSplit
+from paddle_tk.data.bundle import ImageSplit
 from paddle_tk.data.loader import EvalLoader
 from paddle_tk.data.transforms import EvalTransform
-from paddle_tk.errors import BadInput
 from paddle_tk.metrics.accuracy import TopK, confusion_matrix
 from paddle_tk.models.losses import ClassificationLoss
 from paddle_tk.runtime.base import Array, Predictor, require_finite
-from paddle_tk.types import Measurement, ModelArtifact
-
-_SHOWN = 5
+from paddle_tk.types import Measurement
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ClassificationEvaluation:
     """What a model does on a split.
 
     Attributes:
@@ -48,6 +45,11 @@ class Evaluation:
     def n(self) -> int:
         """How many images."""
         return int(self.confusion.sum())
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The shares, by name."""
+        return self.accuracy
 
     @property
     def images_per_second(self) -> float:
@@ -83,32 +85,7 @@ class Evaluation:
         return tuple(Measurement(k, v, units[k], self.n, "measured", device=self.device) for k, v in values.items())
 
 
-def check_classes(artifact: ModelArtifact, bundle: DatasetBundle) -> None:
-    """Refuses a dataset whose classes are not the model's, in the model's order.
-
-    Raises:
-        BadInput: The message lists the differences.
-    """
-    known, found = artifact.task.classes, bundle.classes
-    if known == found:
-        return
-    only_model = [name for name in known if name not in found]
-    only_data = [name for name in found if name not in known]
-    told = [f"only in the model: {_some(only_model)}"] * bool(only_model)
-    told += [f"only in the dataset: {_some(only_data)}"] * bool(only_data)
-    raise BadInput(
-        f"class mismatch: the model knows {len(known)} classes, dataset {bundle.name} has {len(found)}; "
-        + ("; ".join(told) or f"their order differs ({_some(list(known))} against {_some(list(found))})"),
-        "evaluate on a dataset with the model's classes, or train a model for this one",
-    )
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
-def evaluate(
+def evaluate_classifier(
     predictor: Predictor,
     split: ImageSplit,
     *,
@@ -118,7 +95,7 @@ def evaluate(
     num_workers: int = 0,
     prefetch_factor: int = 2,
     advance: Callable[[int], None] = lambda n: None,
-) -> Evaluation:
+) -> ClassificationEvaluation:
     """Evaluates a model on a split, with the preprocessing of its manifest.
 
     Args:
@@ -149,14 +126,14 @@ def evaluate(
     )
     began = time.perf_counter()
     for images, labels in loader:
-        logits, truth = predictor.predict(images.numpy()), labels.numpy()
-        require_finite(logits, artifact)
+        (logits,), truth = predictor.predict(images.numpy()), labels.numpy()
+        require_finite((logits,), artifact)
         top_k.update(logits, truth)
         confusion += confusion_matrix(logits.argmax(axis=1), truth, count)
         loss += float(loss_of(paddle.to_tensor(logits), labels)) * len(truth)
         advance(len(truth))
     seconds = time.perf_counter() - began
     n = max(1, top_k.n)
-    return Evaluation(
+    return ClassificationEvaluation(
         top_k.result(), loss / n, label_smoothing, confusion, artifact.task.classes, seconds, predictor.device
     )

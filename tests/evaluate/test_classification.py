@@ -11,7 +11,8 @@ import pytest
 from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.datasets import load_dataset
 from paddle_tk.errors import ArtifactError, BadInput
-from paddle_tk.evaluate import check_classes, evaluate
+from paddle_tk.evaluate.classes import check_classes
+from paddle_tk.evaluate.task import evaluate
 from paddle_tk.runtime.load import load_predictor, open_model
 from tests.tiny_run import models  # noqa: F401
 

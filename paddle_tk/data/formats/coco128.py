@@ -1,0 +1,112 @@
+"""``coco128``: 128 images of COCO train2017 with YOLO labels, from the published archive or what it unpacks to."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+import zlib
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from paddle_tk.data.bundle import DatasetBundle
+from paddle_tk.data.formats.detection_bundle import detection_bundle
+from paddle_tk.data.formats.yolo import read_yolo
+from paddle_tk.data.formats.yolo_layout import YoloLayout, folder_images, stray_labels
+from paddle_tk.data.home import cache_folder, dataset_folder
+from paddle_tk.data.made_once import made_once
+from paddle_tk.errors import DataError
+from paddle_tk.files import MIB, sha256_file
+
+SOURCE = "COCO128, the first 128 images of COCO train2017; https://cocodataset.org"
+LICENCE = "annotations CC BY 4.0; images under the Flickr terms that COCO names"
+ARCHIVE, FOLDER, PART = "coco128.zip", "coco128", "train2017"
+_SUFFIXES = {"images": ".jpg", "labels": ".txt"}
+_MAX_BYTES = 256 * MIB  # the archive holds 22 MB; what unpacks to far more is another one
+COCO_CLASSES = (
+    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
+    *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow"),
+    *("elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee"),
+    *("skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard"),
+    *("tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple"),
+    *("sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch"),
+    *("potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard"),
+    *("cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors"),
+    *("teddy bear", "hair drier", "toothbrush"),
+)
+
+
+def load_coco128(
+    *,
+    root: str | None,
+    val_fraction: float,
+    test_fraction: float,
+    split_seed: int,
+    skip_unreadable: bool = False,
+) -> DatasetBundle:
+    """Reads COCO128. Nothing of it is published as val or test: both are drawn, stratified.
+
+    Args:
+        root: ``coco128.zip``, the folder ``coco128`` it unpacks to, or a folder that holds either; None:
+            ``$PADDLE_TK_HOME/datasets/coco128``. An archive is unpacked once, under ``$PADDLE_TK_HOME/cache``.
+        val_fraction: Share of what remains after the test split that becomes "val".
+        test_fraction: Share of all images that becomes "test".
+        split_seed: Seed of the splits.
+        skip_unreadable: Leave out images that cannot be decoded and list them in the bundle.
+
+    Raises:
+        DataError: It was not found or is damaged; the message names the file.
+    """
+    folder = _folder(Path(root).expanduser() if root is not None else dataset_folder("coco128"))
+    images = folder / "images" / PART
+    layout = YoloLayout(folder, {"train": folder_images(images)}, COCO_CLASSES, stray_labels([images]))
+    return detection_bundle(
+        read_yolo(layout, skip_unreadable=skip_unreadable),
+        name="coco128",
+        source=SOURCE,
+        licence=LICENCE,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+    )
+
+
+def _folder(root: Path) -> Path:
+    for candidate in (root, root / FOLDER):
+        if (candidate / "images" / PART).is_dir():
+            return candidate
+    for archive in (root, root / ARCHIVE):
+        if archive.is_file():
+            target = cache_folder() / f"{FOLDER}-{sha256_file(archive)[:16]}"
+            return made_once(target, partial(_unpack, archive))
+    raise DataError(
+        f"COCO128 was not found at {root}",
+        f"put {ARCHIVE}, or the folder {FOLDER} it unpacks to, there, or give its place with data.root=PATH",
+    )
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    """Unpacks images and labels, each under its bare name, so that no entry can leave ``target``."""
+    fix = f"download {ARCHIVE} again"
+    try:
+        with zipfile.ZipFile(archive) as members:
+            wanted = [(info, kind) for info in members.infolist() if (kind := _kind(info.filename)) is not None]
+            if not wanted:
+                raise DataError(f"{archive} holds no {FOLDER}/images/{PART}/*.jpg", fix)
+            if sum(info.file_size for info, _ in wanted) > _MAX_BYTES:
+                raise DataError(f"{archive} would unpack to more than {_MAX_BYTES // MIB} MiB", fix)
+            for kind in _SUFFIXES:
+                (target / kind / PART).mkdir(parents=True)
+            for info, kind in wanted:
+                place = target / kind / PART / PurePosixPath(info.filename).name
+                with members.open(info) as source, place.open("wb") as copy:
+                    shutil.copyfileobj(source, copy)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise DataError(f"{archive} is damaged or no zip archive ({error})", fix) from error
+
+
+def _kind(name: str) -> str | None:
+    """Returns "images" or "labels" for the members that are used, None for all others."""
+    parts = PurePosixPath(name).parts
+    if len(parts) != 4 or parts[0] != FOLDER or parts[2] != PART or parts[1] not in _SUFFIXES:
+        return None
+    return parts[1] if parts[3].endswith(_SUFFIXES[parts[1]]) and not parts[3].startswith(".") else None

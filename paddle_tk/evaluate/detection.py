@@ -1,0 +1,123 @@
+"""A detector and a split of images with boxes -> COCO's average precision, recall and speed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from paddle_tk.data.box_transforms import BoxEvalTransform
+from paddle_tk.data.boxes import DetectionSplit
+from paddle_tk.data.loader import EvalLoader
+from paddle_tk.metrics.detection import DetectionFigures, DetectionMetric
+from paddle_tk.processing import decode_detections
+from paddle_tk.runtime.base import Predictor, require_finite
+from paddle_tk.types import Measurement
+
+
+@dataclass(frozen=True)
+class DetectionEvaluation:
+    """What a detector does on a split.
+
+    Attributes:
+        coco: COCO's figures, shares in 0..1.
+        metric: All detections, for curves and the confusion matrix.
+        classes: Class names.
+        seconds: Wall time of loading, predicting and post-processing all images.
+        device: Where it was computed.
+    """
+
+    coco: DetectionFigures
+    metric: DetectionMetric
+    classes: tuple[str, ...]
+    seconds: float
+    device: str
+
+    @property
+    def n(self) -> int:
+        """How many images."""
+        return self.coco.n
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The main shares, by name; 0 where nothing was found."""
+        said = self.coco.to_dict()
+        return {name: float(said[name] or 0.0) for name in ("map50_95", "map50", "map75")}
+
+    @property
+    def images_per_second(self) -> float:
+        """Images loaded, predicted and post-processed per second."""
+        return self.n / max(self.seconds, 1e-9)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON types."""
+        return {
+            **self.coco.to_dict(),
+            "seconds": self.seconds,
+            "images_per_second": self.images_per_second,
+            "device": self.device,
+            "origin": "measured",
+        }
+
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Returns the figures as measurements."""
+        values = {**self.figures, "images_per_second": self.images_per_second}
+        units = {"images_per_second": "images/s"}
+        return tuple(
+            Measurement(name, value, units.get(name, "share"), self.n, "measured", device=self.device)
+            for name, value in values.items()
+        )
+
+
+def evaluate_detector(
+    predictor: Predictor,
+    split: DetectionSplit,
+    *,
+    batch_size: int,
+    limit_batches: int | None = None,
+    num_workers: int = 0,
+    prefetch_factor: int = 2,
+    advance: Callable[[int], None] = lambda n: None,
+) -> DetectionEvaluation:
+    """Evaluates a detector on a split, with the pre- and post-processing of its manifest.
+
+    Args:
+        predictor: The model.
+        split: Images with boxes in the model's classes.
+        batch_size: Images per batch.
+        limit_batches: Only the first batches; None: all.
+        num_workers: Loader processes.
+        prefetch_factor: Batches each worker prepares ahead.
+        advance: Called with the number of images done since the last call.
+
+    Raises:
+        DataError: An image cannot be decoded.
+        ArtifactError: The model returns NaN or infinite values.
+    """
+    artifact = predictor.artifact
+    before, after = artifact.preprocessing.to_dict(), dict(artifact.postprocessing)
+    metric = DetectionMetric(artifact.task.classes)
+    loader = EvalLoader(
+        split,
+        BoxEvalTransform(artifact.preprocessing),
+        batch_size=batch_size,
+        limit_batches=limit_batches,
+        num_workers=num_workers,
+        prefetch_factor=prefetch_factor,
+    )
+    began, index = time.perf_counter(), 0
+    for images, _ in loader:
+        outputs = predictor.predict(images.numpy())
+        require_finite(outputs, artifact)
+        for boxes, scores in zip(*outputs, strict=True):
+            truth = split.boxes(index)
+            found = decode_detections(boxes, scores, split.sizes[index], before, after)
+            metric.add(
+                true_boxes=truth.xyxy, true_classes=truth.class_ids, crowd=truth.crowd, difficult=truth.difficult,
+                areas=truth.areas, boxes=found[0], scores=found[1], class_ids=found[2],
+            )  # fmt: skip
+            index += 1
+        advance(len(outputs[0]))
+    seconds = time.perf_counter() - began
+    return DetectionEvaluation(metric.result(), metric, artifact.task.classes, seconds, predictor.device)

@@ -1,0 +1,52 @@
+"""Evaluates a model of any task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from paddle_tk.data.boxes import DetectionSplit
+from paddle_tk.data.bundle import ImageSplit
+from paddle_tk.evaluate.classification import ClassificationEvaluation, evaluate_classifier
+from paddle_tk.evaluate.detection import DetectionEvaluation, evaluate_detector
+from paddle_tk.runtime.base import Predictor
+
+Evaluation = ClassificationEvaluation | DetectionEvaluation
+
+
+def evaluate(
+    predictor: Predictor,
+    split: ImageSplit,
+    *,
+    batch_size: int,
+    label_smoothing: float = 0.0,
+    limit_batches: int | None = None,
+    num_workers: int = 0,
+    prefetch_factor: int = 2,
+    advance: Callable[[int], None] = lambda n: None,
+) -> Evaluation:
+    """Evaluates a model on a split, by its task.
+
+    Args:
+        predictor: The model.
+        split: Annotated images in the model's classes.
+        batch_size: Images per batch.
+        label_smoothing: As in a classifier's training; without effect for a detector.
+        limit_batches: Only the first batches; None: all.
+        num_workers: Loader processes.
+        prefetch_factor: Batches each worker prepares ahead.
+        advance: Called with the number of images done since the last call.
+
+    Raises:
+        DataError: An image cannot be decoded.
+        ArtifactError: The model returns NaN or infinite values.
+    """
+    if predictor.artifact.task.kind == "detection":
+        assert isinstance(split, DetectionSplit), "check_classes comes first"
+        return evaluate_detector(
+            predictor, split, batch_size=batch_size, limit_batches=limit_batches, num_workers=num_workers,
+            prefetch_factor=prefetch_factor, advance=advance,
+        )  # fmt: skip
+    return evaluate_classifier(
+        predictor, split, batch_size=batch_size, label_smoothing=label_smoothing, limit_batches=limit_batches,
+        num_workers=num_workers, prefetch_factor=prefetch_factor, advance=advance,
+    )  # fmt: skip

@@ -1,0 +1,118 @@
+"""Do two detectors return the same for the same images?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from paddle_tk.errors import CheckFailed
+from paddle_tk.metrics.coco_evaluation import overlaps, xywh
+from paddle_tk.processing import decode_detections
+from paddle_tk.runtime.base import Array
+
+_LARGEST = float(np.finfo(np.float32).max)
+_SAME_IOU = 0.99  # two boxes of one class that overlap at least so far are one detection
+
+
+@dataclass(frozen=True)
+class BoxParity:
+    """How far a candidate's boxes and scores are from the reference's, on the same inputs.
+
+    Attributes:
+        max_box_difference_px: Largest |candidate - reference| of any coordinate, in pixels of the input.
+        input_side_px: The input's longer side.
+        max_score_difference: Largest |candidate - reference| of any score.
+        detections: Detections of the reference, by its own post-processing.
+        detection_agreement: Share of them of which the candidate has one of the same class with an IoU of at least
+            0.99; 1 where there is none.
+        n: Images compared.
+        samples: Where the images come from.
+        tolerance: The largest difference that passes: of a score, and of a coordinate as a share of the side.
+    """
+
+    max_box_difference_px: float
+    input_side_px: int
+    max_score_difference: float
+    detections: int
+    detection_agreement: float
+    n: int
+    samples: str
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether boxes and scores are within the tolerance."""
+        return (
+            self.max_box_difference_px <= self.tolerance * self.input_side_px
+            and self.max_score_difference <= self.tolerance
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON types."""
+        return {"passed": self.passed, **asdict(self), "origin": "measured"}
+
+    def line(self) -> str:
+        """Returns the figures in one line."""
+        return (
+            f"|difference| of boxes up to {self.max_box_difference_px:.2e} px, scores {self.max_score_difference:.2e}; "
+            f"{self.detection_agreement:.4f} of {self.detections} detections the same (n={self.n}, {self.samples})"
+        )
+
+    def require(self) -> None:
+        """Refuses a candidate that differs.
+
+        Raises:
+            CheckFailed: It does not pass.
+        """
+        if not self.passed:
+            raise CheckFailed(
+                f"the exported model does not compute what the Paddle model computes: {self.line()}; allowed: "
+                f"{self.tolerance:g} for scores, {self.tolerance * self.input_side_px:g} px for boxes",
+                "try another --opset; nothing was written",
+            )
+
+
+def measure(
+    reference: tuple[Array, ...],
+    candidate: tuple[Array, ...],
+    *,
+    side: int,
+    postprocessing: Mapping[str, Any],
+    samples: str,
+    tolerance: float,
+) -> BoxParity:
+    """Compares (boxes (n, N, 4), scores (n, N, C)) of two models; a candidate that is not finite agrees in nothing."""
+    if [r.shape for r in reference] != [c.shape for c in candidate]:
+        shapes = [(r.shape, c.shape) for r, c in zip(reference, candidate, strict=False)]
+        raise ValueError(f"outputs of one shape expected, got {shapes}")
+    n = len(reference[0])
+    if not all(np.isfinite(output).all() for output in candidate):
+        return BoxParity(_LARGEST, side, _LARGEST, 0, 0.0, n, samples, tolerance)
+    boxes, scores = (float(np.abs(r.astype(np.float64) - c).max()) for r, c in zip(reference, candidate, strict=True))
+    found, same = 0, 0
+    for row in range(n):
+        ours = _detections(reference[0][row], reference[1][row], side, postprocessing)
+        theirs = _detections(candidate[0][row], candidate[1][row], side, postprocessing)
+        found += len(ours[0])
+        same += _shared(ours, theirs)
+    return BoxParity(boxes, side, scores, found, same / found if found else 1.0, n, samples, tolerance)
+
+
+_Detections = tuple[Array, Array, Array]
+
+
+def _detections(boxes: Array, scores: Array, side: int, postprocessing: Mapping[str, Any]) -> _Detections:
+    plain = {"size": (side, side), "resize": "stretch", "crop_ratio": 1.0, "pad_value": 0}
+    found: _Detections = decode_detections(boxes, scores, (side, side), plain, dict(postprocessing))
+    return found
+
+
+def _shared(ours: _Detections, theirs: _Detections) -> int:
+    if not len(ours[0]) or not len(theirs[0]):
+        return 0
+    plain = np.zeros(len(theirs[0]), np.bool_)
+    same = (overlaps(xywh(ours[0]), xywh(theirs[0]), plain) >= _SAME_IOU) & (ours[2][:, None] == theirs[2][None, :])
+    return int(np.count_nonzero(same.any(axis=1)))

@@ -1,0 +1,1 @@
+"""What differs between tasks in a training step; everything else is ``FitModel``'s."""

@@ -1,0 +1,103 @@
+"""The step of a classifier: cross-entropy on perhaps mixed images, top-k accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import paddle
+
+from paddle_tk.metrics.accuracy import confusion_matrix
+from paddle_tk.models.losses import ClassificationLoss
+from paddle_tk.models.weights import to_array
+from paddle_tk.processing import softmax
+from paddle_tk.training.hapi_metric import TopKMetric
+from paddle_tk.training.pictures import confusion_matrix_picture, predictions_picture
+
+Mix = Callable[[paddle.Tensor, paddle.Tensor, int, int], tuple[paddle.Tensor, paddle.Tensor]]
+_MOST_CLASSES = 100  # a larger matrix is unreadable as a picture
+_SAMPLES = 16
+
+
+class ClassificationStep:
+    """See ``TaskStep``.
+
+    Args:
+        classes: Class names.
+        label_smoothing: Share of the target that is spread over all classes.
+        mix: Mixes a batch: (images, labels, epoch, step) -> (images, soft labels); None: nothing is mixed.
+    """
+
+    main_metric, higher_is_better = "val_top1", True
+
+    def __init__(self, classes: Sequence[str], *, label_smoothing: float = 0.0, mix: Mix | None = None) -> None:
+        self.target = paddle.static.InputSpec([None], "int64", "label")
+        self.loss = ClassificationLoss(label_smoothing)
+        self.metrics = [TopKMetric(len(classes))]
+        self.parts: dict[str, float] = {}
+        self.classes, self.mix = list(classes), mix
+        self._split: Any = None
+        self._predicted: list[np.ndarray] = []
+        self._scores: list[np.ndarray] = []
+        self._labels: list[np.ndarray] = []
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Does nothing: every epoch is like another."""
+
+    def forward(
+        self, network: Any, images: paddle.Tensor, target: paddle.Tensor, epoch: int, step: int
+    ) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Returns the loss and the logits."""
+        mixed = (images, target) if self.mix is None else self.mix(images, target, epoch, step)
+        outputs = _as_list(network(mixed[0]))
+        return self.loss(*outputs, mixed[1]), outputs[0]
+
+    def measure(self, outcome: Any, target: paddle.Tensor) -> None:
+        """Counts a training batch's logits."""
+        self.metrics[0].update(to_array(outcome), to_array(target))
+
+    def begin_evaluation(self, data: Any) -> None:
+        """Forgets the last evaluation."""
+        self._split = data.split
+        self._predicted, self._scores, self._labels = [], [], []
+
+    def evaluate(self, network: Any, images: paddle.Tensor, target: paddle.Tensor) -> float:
+        """Counts an evaluation batch and returns its loss."""
+        outputs = _as_list(network(images))
+        loss = float(self.loss(*outputs, target))
+        logits, truth = to_array(outputs[0]), to_array(target)
+        self.metrics[0].update(logits, truth)
+        probabilities = softmax(logits)
+        self._predicted.append(probabilities.argmax(axis=1))
+        self._scores.append(probabilities.max(axis=1))
+        self._labels.append(truth)
+        return loss
+
+    def evaluation(self) -> dict[str, float]:
+        """Returns nothing: the metrics say it all."""
+        return {}
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Returns sample predictions and, of at most 100 classes, the confusion matrix."""
+        if not self._labels:
+            return {}
+        predicted, labels = np.concatenate(self._predicted), np.concatenate(self._labels)
+        pictures = {"samples": self._samples(predicted, labels)}
+        if len(self.classes) <= _MOST_CLASSES:
+            matrix = confusion_matrix(predicted, labels, len(self.classes))
+            pictures["confusion_matrix"] = confusion_matrix_picture(matrix, self.classes)
+        return pictures
+
+    def _samples(self, predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        scores = np.concatenate(self._scores)
+        # Mistakes first: they are what one looks for.
+        order = np.argsort(predicted == labels, kind="stable")[:_SAMPLES]
+        images = [self._split.image(int(i)) for i in order]
+        names = [self.classes[int(labels[i])] for i in order]
+        guesses = [self.classes[int(predicted[i])] for i in order]
+        return predictions_picture(images, names, guesses, [float(scores[i]) for i in order])
+
+
+def _as_list(outputs: Any) -> list[paddle.Tensor]:
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
