@@ -7,8 +7,10 @@ the transform decides what labels are.
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,8 +18,8 @@ import numpy as np
 import paddle
 
 from paddle_tk.data.box_batches import pad_targets
-from paddle_tk.data.box_transforms import BoxedImages, BoxEvalTransform, BoxTrainTransform
-from paddle_tk.data.bundle import ImageSplit
+from paddle_tk.data.box_transforms import BoxEvalTransform, BoxTrainTransform
+from paddle_tk.data.samples import Reader, Sample, Split, Transform, sample_reader
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
 from paddle_tk.data.workers import choose_workers, init_worker, shared_memory_holds, shut_down
 from paddle_tk.errors import BadInput, DataError
@@ -25,48 +27,6 @@ from paddle_tk.errors import BadInput, DataError
 __all__ = ["EvalLoader", "TrainLoader", "choose_workers"]
 
 Key = tuple[int, int, int]
-Split = ImageSplit | BoxedImages
-Transform = TrainTransform | EvalTransform | BoxTrainTransform | BoxEvalTransform
-Sample = tuple[np.ndarray, Any]
-Reader = Callable[[int, int, int], Sample]
-
-
-class _SampleRandom:
-    """A random generator that is set to the start of any sample's own stream.
-
-    Philox (Salmon et al. 2011) is counter-based: (seed, epoch) is its key and the sample's index the upper
-    half of its counter, so each sample has 2^128 draws of its own, and setting it costs 1 microsecond.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._bits = np.random.Philox(key=np.array([seed, 0], np.uint64))
-        self._start: Any = self._bits.state
-        self._generator = np.random.Generator(self._bits)
-
-    def at(self, epoch: int, index: int) -> np.random.Generator:
-        self._start["state"]["key"][1] = epoch
-        self._start["state"]["counter"][:] = (0, 0, index, 0)
-        self._bits.state = self._start
-        return self._generator
-
-
-def _reader(split: Split, transform: Transform, seed: int) -> Reader:
-    """Returns what makes the sample of (epoch, step, index)."""
-    random = _SampleRandom(seed)
-    if isinstance(split, BoxedImages):
-        if isinstance(transform, BoxTrainTransform):
-            return lambda epoch, step, index: transform(
-                split, index, random.at(epoch, index), epoch=epoch, size=transform.size_at(seed, epoch, step)
-            )
-        if isinstance(transform, BoxEvalTransform):
-            return lambda epoch, step, index: transform(split.image(index), split.boxes(index))
-    else:
-        labels = split.labels
-        if isinstance(transform, TrainTransform):
-            return lambda epoch, step, i: (transform(split.image(i), random.at(epoch, i)), labels[i])
-        if isinstance(transform, EvalTransform):
-            return lambda epoch, step, i: (transform(split.image(i)), labels[i])
-    raise ValueError(f"{type(transform).__name__} is no transform for a {type(split).__name__}")
 
 
 class _Samples(paddle.io.Dataset):
@@ -144,6 +104,7 @@ class _Loader:
         self._batch_size, self._seed = batch_size, seed
         self._workers, self._prefetch = num_workers, max(1, prefetch_factor)
         self._open: Any = None
+        self._thread_id = 0
 
     def batch_samples(self, step: int) -> int:
         """Returns how many images batch ``step`` of an epoch has; the last may be smaller."""
@@ -163,6 +124,8 @@ class _Loader:
         iterator, self._open = self._open, None
         if iterator is not None:
             shut_down(iterator)
+            if not self._workers:
+                _await_exit(self._thread_id)
 
     def _read(self, order: np.ndarray, epoch: int, first: int) -> Iterator[list[paddle.Tensor]]:
         """Yields the batches ``first`` to the last of ``order``."""
@@ -172,6 +135,7 @@ class _Loader:
         if not batches or self._stopped():
             return
         iterator = self._open = self._iterator(_Keys(batches, epoch, first))
+        self._thread_id = iterator._thread.native_id
         try:
             for images, labels in iterator:
                 if isinstance(labels, list):
@@ -194,7 +158,7 @@ class _Loader:
         batches.
         """
         loader = paddle.io.DataLoader(
-            _Samples(self.split, _reader(self.split, self._transform, self._seed)),
+            _Samples(self.split, sample_reader(self.split, self._transform, self._seed)),
             batch_sampler=keys,
             collate_fn=_collate,
             num_workers=self._workers,
@@ -210,6 +174,17 @@ class _Loader:
             return iter(loader)
         finally:
             np.random.set_state(state)
+
+
+def _await_exit(thread_id: int) -> None:
+    """Waits until a thread that Python has joined is gone from the system as well, which is a little later.
+
+    On its way out it takes a lock of Paddle's memory statistics. A worker that is forked at that moment inherits the
+    lock and hangs at its first allocation (seen once in about a hundred passes).
+    """
+    task, end = Path(f"/proc/self/task/{thread_id}"), time.monotonic() + 1
+    while task.exists() and time.monotonic() < end:
+        time.sleep(0.0005)
 
 
 def _failure(message: Sequence[str]) -> Exception:
@@ -232,6 +207,7 @@ class TrainLoader(_Loader):
         prefetch_factor: Batches each worker prepares ahead.
 
     Attributes:
+        split: The images.
         batches_per_epoch: Batches of a whole epoch.
         stop_when: Asked before each batch; once it returns True the iteration ends, as if the epoch were
             over.

@@ -6,18 +6,18 @@ whatever the width of the map. For that, the padded map is split into its stride
 same remainders of row and column, one sheet each), rows lie at a common distance, the zeros right of one row are those
 left of the next, and several images of a batch are stacked where maps are small. Positions between the rows are
 computed for nothing and left out when the result is copied back. The gradient to the input is the same loop with the
-distances turned round, the gradient to the weight one dot product for each tap. ``depthwise.py`` computes the distances.
+distances turned round, the gradient to the weight a dot product for each tap. ``depthwise.py`` computes the distances.
 
 Indices within the inner loops are unsigned: a signed index may be negative, which Python counts from the end, and the
 test for it would keep the loops from being vectorised. Arrays come flat for the same reason: a slice costs more than
 copying a short row. Sums are regrouped in the dot products only, always in the same way, so that results are repeatable
-to the bit on one machine; channels are independent of each other, so that they do not depend on the threads either.
+to the bit on one machine; channels do not depend on each other, so that results do not depend on the threads either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 import numba
 import numpy as np
@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int64]
-# Row distance, rows of one image, size of a sheet, stride down and across, padding above and left, zeros before the
+# Distance of rows, rows of an image, size of a sheet, stride down and across, padding above and left, zeros before the
 # gradient to the output, images in one pass.
 Layout: TypeAlias = tuple[int, int, int, int, int, int, int, int, int]
 # N, C, H, W, M (outputs of each input channel), Ho, Wo.
@@ -39,39 +39,43 @@ R = TypeVar("R")
 # Positions for which all taps are added up before the next ones: they stay in the first level of the cache.
 _TILE = 2048
 _Index = np.uint64
-
 # A product and a sum may become one instruction; in the dot products the sum may also be split over vector lanes.
 _FUSE, _REGROUP = {"contract"}, {"contract", "reassoc", "nsz"}
 
 
-def compiled(flags: set[str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Returns a decorator that compiles a function at its first call and keeps the code on disk.
+def _inner(flags: set[str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Returns a decorator for functions that become part of compiled ones."""
+    return cast("Callable[[Callable[P, R]], Callable[P, R]]", numba.njit(nogil=True, fastmath=flags))
 
-    Numba keeps it beside this file, where that cannot be written in the user's cache folder, or in
-    ``NUMBA_CACHE_DIR``; where none of them can be written, every process compiles anew.
+
+def _compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Compiles a function at its first call and keeps the code on disk.
+
+    Numba keeps it beside this file, or where that cannot be written in the user's cache folder, or in
+    ``NUMBA_CACHE_DIR``; where none can be written, every process compiles anew.
     """
-
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        try:
-            made: Callable[P, R] = numba.njit(nogil=True, fastmath=flags, cache=True)(function)
-        except RuntimeError:  # numba found no folder for the code
-            made = numba.njit(nogil=True, fastmath=flags)(function)
-        return made
-
-    return decorate
+    try:
+        return cast("Callable[P, R]", numba.njit(nogil=True, fastmath=_FUSE, cache=True)(function))
+    except RuntimeError:  # numba found no folder for the code
+        return cast("Callable[P, R]", numba.njit(nogil=True, fastmath=_FUSE)(function))
 
 
-# In the next five functions ``out[d + a:]`` takes n sums; taps start at ``t`` in ``off`` and at ``v`` in ``w``.
+@_inner(_FUSE)
+def _constants() -> Any:
+    """Returns 0, 1 and True as variables: for a literal argument numba compiles a function once more."""
+    zero = np.int64(0)
+    return zero, zero + 1, zero == 0
 
 
-@compiled(_FUSE)
+# In the next four functions ``out[d + a:]`` takes n sums; taps start at ``t`` in ``off`` and at ``v`` in ``w``.
+@_inner(_FUSE)
 def _set1(out: Floats, d: int, src: Floats, off: Ints, t: int, w: Floats, v: int, a: int, n: int) -> None:
     o, o0, w0 = _Index(a + d), _Index(off[t] + a), w[v]
     for p in range(_Index(n)):
         out[o + p] = w0 * src[o0 + p]
 
 
-@compiled(_FUSE)
+@_inner(_FUSE)
 def _set9(out: Floats, d: int, src: Floats, off: Ints, t: int, w: Floats, v: int, a: int, n: int) -> None:
     o, o0, o1, o2 = _Index(a + d), _Index(off[t] + a), _Index(off[t + 1] + a), _Index(off[t + 2] + a)
     o3, o4, o5 = _Index(off[t + 3] + a), _Index(off[t + 4] + a), _Index(off[t + 5] + a)
@@ -83,7 +87,7 @@ def _set9(out: Floats, d: int, src: Floats, off: Ints, t: int, w: Floats, v: int
         out[o + p] = first + w5 * src[o5 + p] + w6 * src[o6 + p] + w7 * src[o7 + p] + w8 * src[o8 + p]
 
 
-@compiled(_FUSE)
+@_inner(_FUSE)
 def _add8(out: Floats, d: int, src: Floats, off: Ints, t: int, w: Floats, v: int, a: int, n: int) -> None:
     o, o0, o1, o2 = _Index(a + d), _Index(off[t] + a), _Index(off[t + 1] + a), _Index(off[t + 2] + a)
     o3, o4, o5 = _Index(off[t + 3] + a), _Index(off[t + 4] + a), _Index(off[t + 5] + a)
@@ -94,23 +98,14 @@ def _add8(out: Floats, d: int, src: Floats, off: Ints, t: int, w: Floats, v: int
         out[o + p] += first + w4 * src[o4 + p] + w5 * src[o5 + p] + w6 * src[o6 + p] + w7 * src[o7 + p]
 
 
-@compiled(_FUSE)
-def _add4(out: Floats, d: int, src: Floats, off: Ints, t: int, w: Floats, v: int, a: int, n: int) -> None:
-    o, o0, o1 = _Index(a + d), _Index(off[t] + a), _Index(off[t + 1] + a)
-    o2, o3 = _Index(off[t + 2] + a), _Index(off[t + 3] + a)
-    w0, w1, w2, w3 = w[v], w[v + 1], w[v + 2], w[v + 3]
-    for p in range(_Index(n)):
-        out[o + p] += w0 * src[o0 + p] + w1 * src[o1 + p] + w2 * src[o2 + p] + w3 * src[o3 + p]
-
-
-@compiled(_FUSE)
+@_inner(_FUSE)
 def _add1(out: Floats, d: int, src: Floats, off: Ints, t: int, w: Floats, v: int, a: int, n: int) -> None:
     o, o0, w0 = _Index(a + d), _Index(off[t] + a), w[v]
     for p in range(_Index(n)):
         out[o + p] += w0 * src[o0 + p]
 
 
-@compiled(_FUSE)
+@_inner(_FUSE)
 def _correlate(
     out: Floats, d: int, src: Floats, off: Ints, first: int, last: int, w: Floats, v: int, n: int, fresh: bool
 ) -> None:
@@ -126,15 +121,12 @@ def _correlate(
         while last - t >= 8:
             _add8(out, d, src, off, t, w, v + t - first, a, m)
             t += 8
-        while last - t >= 4:
-            _add4(out, d, src, off, t, w, v + t - first, a, m)
-            t += 4
         while last > t:
             _add1(out, d, src, off, t, w, v + t - first, a, m)
             t += 1
 
 
-@compiled(_REGROUP)
+@_inner(_REGROUP)
 def _dot1(g: Floats, lead: int, src: Floats, off: Ints, t: int, dw: Floats, v: int, a: int, n: int) -> None:
     o, o0 = _Index(a + lead), _Index(off[t] + a)
     s0 = np.float32(0)
@@ -143,7 +135,7 @@ def _dot1(g: Floats, lead: int, src: Floats, off: Ints, t: int, dw: Floats, v: i
     dw[v] += s0
 
 
-@compiled(_REGROUP)
+@_inner(_REGROUP)
 def _dot8(g: Floats, lead: int, src: Floats, off: Ints, t: int, dw: Floats, v: int, a: int, n: int) -> None:
     o, o0, o1, o2 = _Index(a + lead), _Index(off[t] + a), _Index(off[t + 1] + a), _Index(off[t + 2] + a)
     o3, o4, o5 = _Index(off[t + 3] + a), _Index(off[t + 4] + a), _Index(off[t + 5] + a)
@@ -169,11 +161,11 @@ def _dot8(g: Floats, lead: int, src: Floats, off: Ints, t: int, dw: Floats, v: i
     dw[v + 7] += s7
 
 
-@compiled(_FUSE)
+@_inner(_FUSE)
 def _dots(g: Floats, lead: int, src: Floats, off: Ints, dw: Floats, v: int, n: int) -> None:
     """Adds to ``dw[v + t]`` the sum of ``g[lead + p] * src[off[t] + p]`` over p, for every tap t."""
     for a in range(0, n, _TILE):
-        m, t = min(_TILE, n - a), 0
+        m, t = min(_TILE, n - a), _constants()[0]
         while len(off) - t >= 8:
             _dot8(g, lead, src, off, t, dw, v + t, a, m)
             t += 8
@@ -182,9 +174,9 @@ def _dots(g: Floats, lead: int, src: Floats, off: Ints, dw: Floats, v: int, n: i
             t += 1
 
 
-@compiled(_FUSE)
+@_inner(_FUSE)
 def _gather(x: Floats, start: int, row: int, step: int, n: int, flat: Floats, to: int, stride: int, rows: int) -> None:
-    """Copies rows of n values, ``row`` apart with ``step`` between values, to rows that lie ``stride`` apart."""
+    """Copies rows of n values, ``row`` apart and every ``step``-th of them, to rows that lie ``stride`` apart."""
     i, o, many, by = _Index(start), _Index(to), _Index(n), _Index(step)
     for _ in range(rows):
         if step == 1:
@@ -200,7 +192,7 @@ def _gather(x: Floats, start: int, row: int, step: int, n: int, flat: Floats, to
         o += _Index(stride)
 
 
-@compiled(_FUSE)
+@_inner(_FUSE)
 def _scatter(x: Floats, start: int, row: int, step: int, n: int, flat: Floats, at: int, stride: int, rows: int) -> None:
     """Does the reverse of ``_gather``."""
     i, o, many, by = _Index(start), _Index(at), _Index(n), _Index(step)
@@ -215,7 +207,7 @@ def _scatter(x: Floats, start: int, row: int, step: int, n: int, flat: Floats, a
         o += _Index(stride)
 
 
-@compiled(_FUSE)
+@_inner(_FUSE)
 def _scatter_pairs(
     x: Floats, start: int, row: int, width: int, flat: Floats, even: int, odd: int, stride: int, rows: int
 ) -> None:
@@ -232,7 +224,7 @@ def _scatter_pairs(
         o += _Index(stride)
 
 
-@compiled(_FUSE)
+@_inner(_FUSE)
 def _split(x: Floats, start: int, height: int, width: int, flat: Floats, at: int, layout: Layout) -> None:
     """Copies a map to its place in every sheet."""
     stride, _, sheet, down, across, top, left, _, _ = layout
@@ -246,7 +238,7 @@ def _split(x: Floats, start: int, height: int, width: int, flat: Floats, at: int
             _gather(x, source, down * width, across, n, flat, place, stride, rows)
 
 
-@compiled(_FUSE)
+@_inner(_FUSE)
 def _join(x: Floats, start: int, height: int, width: int, flat: Floats, at: int, layout: Layout) -> None:
     """Does the reverse of ``_split``."""
     stride, _, sheet, down, across, top, left, _, _ = layout
@@ -264,7 +256,7 @@ def _join(x: Floats, start: int, height: int, width: int, flat: Floats, at: int,
             _scatter(x, source, down * width, across, n, flat, place, stride, rows)
 
 
-@compiled(_FUSE)
+@_compiled
 def forward(x: Floats, w: Floats, y: Floats, taps: Taps, shape: Shape, layout: Layout, first: int, last: int) -> None:
     """Computes the output of the input channels from ``first`` to before ``last``.
 
@@ -275,26 +267,28 @@ def forward(x: Floats, w: Floats, y: Floats, taps: Taps, shape: Shape, layout: L
         taps: The distances.
         shape: The sizes.
         layout: Where rows, images and sheets lie.
-        first: First input channel.
-        last: One after the last.
+        first: The first input channel.
+        last: The one after the last.
     """
     batch, channels, height, width, many, out_height, out_width = shape
     stride, block, sheet, down, across, _, _, _, group = layout
     off, count, area, out_area = taps[0], len(taps[0]), height * width, out_height * out_width
     source, out = np.zeros(sheet * down * across, np.float32), np.empty(group * block * stride, np.float32)
+    zero, one, fresh = _constants()
     for c in range(first, last):
         for start in range(0, batch, group):
             k = min(group, batch - start)
             for i in range(k):
                 _split(x, ((start + i) * channels + c) * area, height, width, source, i * block * stride, layout)
             for m in range(c * many, (c + 1) * many):
-                _correlate(out, 0, source, off, 0, count, w, m * count, ((k - 1) * block + out_height) * stride, True)
+                n = ((k - 1) * block + out_height) * stride
+                _correlate(out, zero, source, off, zero, count, w, m * count, n, fresh)
                 for i in range(k):
                     place = ((start + i) * channels * many + m) * out_area
-                    _scatter(y, place, out_width, 1, out_width, out, i * block * stride, stride, out_height)
+                    _scatter(y, place, out_width, one, out_width, out, i * block * stride, stride, out_height)
 
 
-@compiled(_FUSE)
+@_inner(_FUSE)
 def _turn_back(
     result: Floats, g: Floats, taps: Taps, w: Floats, v: int, scratch: Floats, layout: Layout, n: int, fresh: bool
 ) -> None:
@@ -307,7 +301,7 @@ def _turn_back(
         _correlate(result, f * sheet, g, back, starts[f], starts[f + 1], scratch, starts[f], n, fresh)
 
 
-@compiled(_FUSE)
+@_compiled
 def backward(
     x: Floats,
     w: Floats,
@@ -323,7 +317,7 @@ def backward(
 ) -> None:
     """Computes the gradients of the input channels from ``first`` to before ``last``.
 
-    Takes the arguments of ``forward``, the gradient ``dy`` to the output instead of the output, and writes the gradients
+    Takes the arguments of ``forward``, but the gradient ``dy`` to the output for the output, and writes the gradients
     ``dx`` and ``dw`` to input and weight where ``wanted`` says so.
     """
     batch, channels, height, width, many, out_height, out_width = shape
@@ -331,6 +325,7 @@ def backward(
     count, area, out_area = len(taps[0]), height * width, out_height * out_width
     # Sheets without a tap are never written: what does not reach the output has the gradient 0.
     source, result = np.zeros(sheet * down * across, np.float32), np.zeros(sheet * down * across, np.float32)
+    _, one, _ = _constants()
     g, scratch = np.zeros(lead + group * block * stride, np.float32), np.empty(count, np.float32)
     if wanted[1]:
         dw[first * many * count : last * many * count] = 0
@@ -343,7 +338,7 @@ def backward(
             for m in range(c * many, (c + 1) * many):
                 for i in range(k):
                     place = ((start + i) * channels * many + m) * out_area
-                    _gather(dy, place, out_width, 1, out_width, g, lead + i * block * stride, stride, out_height)
+                    _gather(dy, place, out_width, one, out_width, g, lead + i * block * stride, stride, out_height)
                 if wanted[1]:
                     _dots(g, lead, source, taps[0], dw, m * count, ((k - 1) * block + out_height) * stride)
                 if wanted[0]:

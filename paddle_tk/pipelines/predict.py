@@ -134,16 +134,9 @@ def predict_images(
             entries.append({"image": str(path), "picture": picture, "predictions": found})
     if not entries:
         raise DataError(f"none of the {len(paths)} images can be decoded: {skipped[0]}", "give readable images")
-    report = {
-        "made_by": MADE_BY,
-        **(facts or {}),
-        "task": predictor.artifact.task.kind,
-        "n": len(entries),
-        "seconds": time.perf_counter() - began,
-        "device": predictor.device,
-        "skipped": skipped,
-        "images": entries,
-    }
+    done = {"n": len(entries), "seconds": time.perf_counter() - began, "device": predictor.device}
+    report = {"made_by": MADE_BY, **(facts or {}), "task": predictor.artifact.task.kind, **done}
+    report.update(skipped=skipped, images=entries)
     write_json(folder / PREDICTIONS, report)
     return report
 

@@ -24,6 +24,7 @@ from paddle_tk.training.build_task import (
     build_step,
     build_transforms,
     check_dataset,
+    check_settings,
     task_kind,
 )
 from paddle_tk.training.callbacks.early_stopping import EarlyStopping
@@ -69,6 +70,7 @@ def build_trainer(config: Config, folder: Path, config_sha256: str, device: str,
     kind = task_kind(config)
     bundle = build_dataset(config, output)
     check_dataset(config, kind, bundle)
+    check_settings(config, kind)
     num_classes = class_count(config, bundle)
     seed_everything(config.seed)
     network = build_network(config, kind, num_classes, output)

@@ -39,10 +39,10 @@ _ONLY: dict[TaskKind, tuple[str, ...]] = {
 
 
 def task_kind(config: Config) -> TaskKind:
-    """Returns what is trained, after a check that the config says nothing that has no meaning for it.
+    """Returns what is trained.
 
     Raises:
-        BadInput: An unknown network, ``task`` says otherwise, or settings of the other task.
+        BadInput: An unknown network, or ``task`` says otherwise.
     """
     kind = task_of(config.model.name)
     if config.task not in ("auto", kind):
@@ -50,6 +50,15 @@ def task_kind(config: Config) -> TaskKind:
             f"task={config.task}, but {config.model.name} is for {kind}",
             f"drop task, or choose a network for {config.task}",
         )
+    return kind
+
+
+def check_settings(config: Config, kind: TaskKind) -> None:
+    """Refuses settings that have no meaning for the task.
+
+    Raises:
+        BadInput: The message names them all.
+    """
     values, fields = flatten(config.model_dump(mode="json")), all_fields(Config)
     other: TaskKind = "detection" if kind == "classification" else "classification"
     foreign = [key for key in _ONLY[other] if values[key] != fields[key].default]
@@ -59,7 +68,6 @@ def task_kind(config: Config) -> TaskKind:
         raise BadInput(f"{told}: without meaning for {kind} with {config.model.name}", f"leave it out{more}")
     if kind == "detection" and config.data.resize == "center_crop":
         raise BadInput("data.resize=center_crop would cut objects off", "use letterbox or stretch")
-    return kind
 
 
 def check_dataset(config: Config, kind: TaskKind, bundle: DatasetBundle) -> None:

@@ -118,7 +118,10 @@ BAD = [
     (["model=yolov10n"], "yolov10n is for detection, dataset digits for classification"),
     (["-c", "picodet.yaml", "data=digits"], "picodet_s is for detection, dataset digits for classification"),
     (["data=digits_detection"], "resnet18 is for classification, dataset digits_detection for detection"),
-    (["model=yolov10n", "trainer.label_smoothing=0.1"], "trainer.label_smoothing=0.1: without meaning for detection"),
+    (
+        ["-c", "yolov10n.yaml", "trainer.label_smoothing=0.1"],
+        "trainer.label_smoothing=0.1: without meaning for detection",
+    ),
     (["data.mosaic=0.5"], "data.mosaic=0.5: without meaning for classification"),
     (["-c", "picodet.yaml", "data.image_size=100"], "multiples of 32"),
     (["-c", "picodet.yaml", "data.resize=center_crop"], "would cut objects off"),

@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,24 @@ def test_train_loader_raises_when_transform_and_split_do_not_belong_together(spl
     labelled = ArraySplit(np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, np.int64), [""] * 4)
     with pytest.raises(ValueError, match="BoxEvalTransform is no transform for a ArraySplit"):
         contents(EvalLoader(labelled, BoxEvalTransform(SIZE), batch_size=4))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not list threads in /proc")
+def test_train_loader_leaves_no_thread_in_the_system_when_a_pass_is_over() -> None:
+    seen: set[int] = set()
+
+    class Watched(PaintedImages):
+        def image(self, index: int) -> np.ndarray:
+            seen.add(threading.get_native_id())
+            return super().image(index)
+
+    train = TrainLoader(Watched([(30, 40)] * 8), BoxTrainTransform(SIZE), batch_size=4, seed=0)
+    for _ in range(20):
+        contents(train)
+        assert seen
+        assert threading.get_native_id() not in seen
+        assert not [number for number in seen if Path(f"/proc/self/task/{number}").exists()]
+        seen.clear()
 
 
 def test_train_loader_reads_images_in_memory_when_a_split_has_boxes() -> None:

@@ -9,16 +9,17 @@ import numpy as np
 
 from paddle_tk.data.boxes import Boxes
 
-SIDE = 160
+SIDE = 128
 DIGITS_PER_CANVAS = (2, 6)
-DIGIT_SIDES = (20, 24, 28, 32, 36, 40, 48, 56, 64)
+DIGIT_SIDES = (20, 24, 28, 32, 36, 40, 48, 56)
 # Later digits may cover so much of a digit's ink, and of its box, in per cent.
 _HIDDEN_INK, _HIDDEN_BOX = 25, 40
 _ATTEMPTS = 40
 _INK_LEVEL, _INK_SOFTNESS = 96, 64  # of 255: where ink begins to show, and after how much more it is opaque
 _DRAWN = 96  # of 255: opacity from which a pixel counts as ink of the digit's box
-_CONTRAST = 100  # least difference of grey level, of 255, between ink and paper
-_TEXTURE = 22  # the paper's grey level varies by so much either way
+# Dark ink on light paper of any hue: least channel of paper, greatest of ink, least difference of their grey levels.
+_PAPER, _INK, _CONTRAST = 150, 100, 80
+_TEXTURE = 16  # a channel of the paper varies by so much either way
 _STEPS = 64  # positions between two source pixels
 _HIGHEST_LEVEL = 16  # of scikit-learn's digits
 _SOURCE = 8  # their side in pixels
@@ -72,7 +73,8 @@ def draw_canvas(levels: np.ndarray, labels: np.ndarray, pool: list[int], random:
         pool: Source digits yet to be used, the next one last; those used are taken off.
         random: ``RandomState`` and only its integers, because NumPy keeps that stream the same for ever.
     """
-    image = _paper(random)
+    paper = _paper(random)
+    image = paper.copy()
     placed: list[_Placed] = []
     digits: list[int] = []
     wanted = random.randint(DIGITS_PER_CANVAS[0], DIGITS_PER_CANVAS[1] + 1)
@@ -84,7 +86,7 @@ def draw_canvas(levels: np.ndarray, labels: np.ndarray, pool: list[int], random:
             other.visible &= ~found.visible
         placed.append(found)
         digits.append(pool.pop())
-        image[found.window] = _inked(image[found.window], found.opacity, random)
+        image[found.window] = _inked(image[found.window], found.opacity, paper[found.window], random)
     boxes = Boxes.make([one.box for one in placed], labels[digits])
     return Canvas(image.astype(np.uint8), boxes, tuple(digits))
 
@@ -143,7 +145,7 @@ def _cubic(size: int) -> np.ndarray:
 
 def _paper(random: np.random.RandomState) -> np.ndarray:
     """Returns coloured paper with smooth stains and a gradient, int64 (SIDE, SIDE, 3), 0..255."""
-    colour = random.randint(_TEXTURE, 256 - _TEXTURE, 3)
+    colour = random.randint(_PAPER, 256 - _TEXTURE, 3)
     cells = random.randint(3, 11)
     grid = random.randint(-_TEXTURE, _TEXTURE + 1, (cells + 1, cells + 1, 3))
     grid += _TEXTURE * random.randint(-1, 2, 3) * np.arange(cells + 1)[:, None, None] // (2 * cells)
@@ -162,13 +164,13 @@ def _linear(cells: int) -> np.ndarray:
     return weights
 
 
-def _inked(image: np.ndarray, opacity: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-    """Draws one digit in a colour that stands out from what lies below it."""
-    below = image[opacity >= _DRAWN]
+def _inked(image: np.ndarray, opacity: np.ndarray, paper: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """Draws one digit in a colour that stands out from the paper below it."""
+    below = paper[opacity >= _DRAWN]
     ground = _grey(below.sum(axis=0) // len(below))
-    colour = random.randint(256, size=3)
-    while abs(_grey(colour) - ground) < _CONTRAST:
-        colour = random.randint(256, size=3)
+    colour = random.randint(_INK, size=3)
+    while ground - _grey(colour) < _CONTRAST:
+        colour = random.randint(_INK, size=3)
     share = opacity[..., None]
     drawn: np.ndarray = (image * (255 - share) + colour * share + 127) // 255
     return drawn

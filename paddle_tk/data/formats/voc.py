@@ -27,7 +27,7 @@ CLASS_FILES = ("labels.txt", "classes.txt")
 _LAYOUT = (
     "expected root/Annotations/*.xml, root/JPEGImages and, for published splits, "
     "root/ImageSets/Main/{train,val,test}.txt, or VOCdevkit/VOC2007 and VOC2012 with them below root; give root with "
-    "data.root=PATH"
+    "data.root=PATH (--root PATH in tools/dataset.py)"
 )
 _YEARS = ("VOC2007", "VOC2012")
 

@@ -20,7 +20,7 @@ _NOTHING: tuple[object, ...] = ("", "null", "~", [])
 _CLASS_FILES = ("classes.txt", "labels.txt", "obj.names")
 _LAYOUT = (
     "expected root/data.yaml with names, train and val, or root/images/{train,val,test} and root/labels/...; give root "
-    "with data.root=PATH"
+    "with data.root=PATH (--root PATH in tools/dataset.py)"
 )
 
 

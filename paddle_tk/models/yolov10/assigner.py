@@ -147,7 +147,7 @@ def _settle(cell: paddle.Tensor, overlap: paddle.Tensor, cells: int) -> paddle.T
     Returns:
         bool (B, M, K); of equal overlaps the first object's wish is granted.
     """
-    batch, objects, most = cell.shape
+    batch, objects = cell.shape[:2]
     wishes = paddle.put_along_axis(paddle.full([batch, objects, cells], -1.0), cell, overlap, axis=2)
     owner = wishes.argmax(axis=1)
     owner_of_wish = paddle.take_along_axis(owner, cell.reshape([batch, -1]), axis=1).reshape(cell.shape)

@@ -168,8 +168,8 @@ class YOLOv10(nn.Layer):
         """
         features = self.neck(self.backbone(images))
         if not self.dual:
-            return self.one_to_one(features)
-        return self.one_to_one([x.detach() for x in features]) + self.one_to_many(features)
+            return list(self.one_to_one(features))
+        return [*self.one_to_one([x.detach() for x in features]), *self.one_to_many(features)]
 
     def decode(self, raw: list[paddle.Tensor]) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Turns the one-to-one head's maps into boxes.

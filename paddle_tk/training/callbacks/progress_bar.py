@@ -50,7 +50,8 @@ class ProgressBar(paddle.callbacks.Callback):
             return
         progress = self.model.progress
         rate = progress.samples / max(progress.epoch_seconds, 1e-9)
-        metrics = " ".join(f"{name} {value:.3f}" for name, value in progress.train_metrics.items())
+        shown = {k: v for k, v in progress.train_metrics.items() if k not in self.model.task.parts}
+        metrics = " ".join(f"{name} {value:.3f}" for name, value in shown.items())
         self._bar.update(
             self._task,
             completed=self._done(),
@@ -63,7 +64,8 @@ class ProgressBar(paddle.callbacks.Callback):
         values = logs or {}
         done = self._done() - self._began_at
         left = (time.perf_counter() - self._began) / max(1, done) * (self.epochs * self.batches - self._done())
-        names = [k for k in values if k.startswith(("train_", "val_")) and k != "val_n"]
+        hidden = {"val_n", *(f"{split}_{part}" for split in ("train", "val") for part in self.model.task.parts)}
+        names = [k for k in values if k.startswith(("train_", "val_")) and k not in hidden]
         figures = "  ".join(f"{k} {values[k]:.4f}" for k in names)
         line = (
             f"epoch {epoch + 1}/{self.epochs}  {figures}  {values['images_per_second']:.0f} images/s  {left:.0f} s left"

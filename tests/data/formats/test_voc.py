@@ -177,21 +177,24 @@ def test_voc_names_the_file_when_it_is_empty_or_of_another_kind(tmp_path: Path) 
             load("voc", tmp_path)
 
 
-def test_voc_names_what_is_missing_or_contradicts(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("lists", "told"),
+    [
+        ({"train": [0, 77]}, r"train\.txt names '000077', but .*000077\.xml does not exist"),
+        ({"train": [0, 1, 1]}, r"train\.txt names '000001' twice"),
+        ({"train": [0, 1, 2], "val": [1]}, r"000001\.jpg is in the train split and in the val split"),
+        ({"train": []}, r"train\.txt names no images"),
+        ({"test": [0, 1]}, r"train\.txt names no images"),
+    ],
+)
+def test_voc_names_the_list_when_it_is_wrong(tmp_path: Path, lists: dict[str, list[int]], told: str) -> None:
+    _lists(voc_root(tmp_path), **lists)
+    with pytest.raises(DataError, match=told):
+        load("voc", tmp_path)
+
+
+def test_voc_names_the_image_when_it_is_missing_or_of_another_size(tmp_path: Path) -> None:
     voc_root(tmp_path)
-    with pytest.raises(DataError, match=r"train\.txt names '000077', but .*000077\.xml does not exist"):
-        _lists(tmp_path, train=[0, 77])
-        load("voc", tmp_path)
-    with pytest.raises(DataError, match=r"train\.txt names '000001' twice"):
-        _lists(tmp_path, train=[0, 1, 1])
-        load("voc", tmp_path)
-    with pytest.raises(DataError, match=r"000001\.jpg is in the train split and in the val split"):
-        _lists(tmp_path, train=[0, 1, 2], val=[1])
-        load("voc", tmp_path)
-    with pytest.raises(DataError, match=r"train\.txt names no images"):
-        _lists(tmp_path, train=[])
-        load("voc", tmp_path)
-    _lists(tmp_path, train=list(range(8)), val=[8])
     (tmp_path / "JPEGImages" / "000003.jpg").unlink()
     with pytest.raises(DataError, match=r"000003\.xml names the image .*000003\.jpg, which does not exist"):
         load("voc", tmp_path)

@@ -48,18 +48,18 @@ def test_padding_has_no_candidates() -> None:
     ("box", "cell"),
     [
         ([9, 17, 11, 19], 2 * 8 + 1),
-        ([5, 20, 60, 27], 3 * 8 + 4),  # no row of centres between y 20 and 27 at any stride but 24 of stride 16
         ([62, 62, 64, 64], 63),
         ([0, 0, 1, 1], 0),
+        ([30, 5, 36, 60], 4 * 8 + 4),  # a bar between the columns of all strides
     ],
 )
-def test_a_box_without_a_centre_inside_gets_the_finest_cell_it_is_in(box: list[float], cell: int) -> None:
-    allowed = candidates(_targets([[0, *box]]), CELLS).numpy()[0, 0]
-    if box == [5, 20, 60, 27]:
-        assert (np.flatnonzero(allowed) >= 64).all()  # covered on a coarser level, so nothing is added
-        assert allowed.any()
-    else:
-        assert np.flatnonzero(allowed).tolist() == [cell]
+def test_a_box_gets_the_finest_cell_it_is_in_when_it_covers_no_centre(box: list[float], cell: int) -> None:
+    assert np.flatnonzero(candidates(_targets([[0, *box]]), CELLS).numpy()).tolist() == [cell]
+
+
+def test_no_cell_is_added_when_only_a_coarse_centre_is_covered() -> None:
+    allowed = candidates(_targets([[0, 22, 22, 26, 26]]), CELLS).numpy()
+    assert np.flatnonzero(allowed).tolist() == [64 + 4 + 1]  # (24, 24) at stride 16
 
 
 def test_pairwise_iou_equals_hand_computed_values() -> None:
@@ -92,17 +92,21 @@ def test_one_to_one_takes_the_best_of_the_one_to_many_cells() -> None:
     assert float(one.score) == pytest.approx(float(many.score.max()))
 
 
-def test_a_cell_goes_to_the_larger_overlap_when_two_objects_want_it() -> None:
+@pytest.mark.parametrize("most", [1, 10])
+def test_a_cell_goes_to_the_larger_overlap_when_two_objects_want_it(most: int) -> None:
+    boxes = np.tile([40.0, 40, 47, 47], (COUNT, 1))
+    # Neither covers a centre, and both lie in cell (5, 5) of stride 8.
+    found = _assign(_targets([[0, 40, 40, 43, 43], [1, 40, 40, 43.5, 43.5]]), boxes, most)
+    assert found.cell.numpy().tolist() == [5 * 8 + 5]
+    assert found.object.numpy().tolist() == [1]
+    assert float(found.score) == pytest.approx(3.5**2 / 7**2)
+
+
+def test_a_loser_keeps_its_other_cells() -> None:
     boxes = np.zeros((COUNT, 4))
-    boxes[:] = [16, 16, 48, 48]
-    found = _assign(_targets([[0, 8, 8, 56, 56], [1, 16, 16, 48, 46]]), boxes, 1)
-    # All cells tie, so both want the first they may have; only the second object's is wanted once.
-    assert len(set(found.cell.numpy().tolist())) == found.cell.shape[0]
-    many = _assign(_targets([[0, 8, 8, 56, 56], [1, 16, 16, 48, 46]]), boxes, 10)
-    assert len(set(many.cell.numpy().tolist())) == many.cell.shape[0]
-    shared = candidates(_targets([[0, 16, 16, 48, 46]]), CELLS).numpy()[0, 0]
-    owner = dict(zip(many.cell.numpy().tolist(), many.object.numpy().tolist(), strict=True))
-    assert all(owner[cell] == 1 for cell in np.flatnonzero(shared)[:10])
+    boxes[[9, 10]] = [8, 8, 16, 16]
+    found = _assign(_targets([[0, 8, 8, 24, 16], [0, 8, 8, 16, 16]]), boxes, 2)
+    assert dict(zip(found.cell.numpy().tolist(), found.object.numpy().tolist(), strict=True)) == {9: 1, 10: 0}
 
 
 def test_every_object_gets_a_cell_when_no_box_overlaps_it() -> None:

@@ -1,0 +1,66 @@
+"""What makes one sample: a function of (seed, epoch, sample, batch step), for images with a label and with boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from paddle_tk.data.box_transforms import BoxedImages, BoxEvalTransform, BoxTrainTransform
+from paddle_tk.data.bundle import ImageSplit
+from paddle_tk.data.transforms import EvalTransform, TrainTransform
+
+Split = ImageSplit | BoxedImages
+Transform = TrainTransform | EvalTransform | BoxTrainTransform | BoxEvalTransform
+Sample = tuple[np.ndarray, Any]
+Reader = Callable[[int, int, int], Sample]
+
+
+class SampleRandom:
+    """A random generator that is set to the start of any sample's own stream.
+
+    Philox (Salmon et al. 2011) is counter-based: (seed, epoch) is its key and the sample's index the upper
+    half of its counter, so each sample has 2^128 draws of its own, and setting it costs 1 microsecond.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._bits = np.random.Philox(key=np.array([seed, 0], np.uint64))
+        self._start: Any = self._bits.state
+        self._generator = np.random.Generator(self._bits)
+
+    def at(self, epoch: int, index: int) -> np.random.Generator:
+        """Returns the generator, set to the first draw of a sample."""
+        self._start["state"]["key"][1] = epoch
+        self._start["state"]["counter"][:] = (0, 0, index, 0)
+        self._bits.state = self._start
+        return self._generator
+
+
+def sample_reader(split: Split, transform: Transform, seed: int) -> Reader:
+    """Returns what makes the sample of (epoch, step, index); for one thread at a time.
+
+    Args:
+        split: The images.
+        transform: One that belongs to the split; it decides what a sample is: the image as float32 (3, H, W) with its
+            label, or with its targets, float32 (n, 5).
+        seed: The training's seed.
+
+    Raises:
+        ValueError: A transform for boxes meets a split without them, or the other way round.
+    """
+    random = SampleRandom(seed)
+    if isinstance(split, BoxedImages):
+        if isinstance(transform, BoxTrainTransform):
+            return lambda epoch, step, index: transform(
+                split, index, random.at(epoch, index), epoch=epoch, size=transform.size_at(seed, epoch, step)
+            )
+        if isinstance(transform, BoxEvalTransform):
+            return lambda epoch, step, index: transform(split.image(index), split.boxes(index))
+    else:
+        labels = split.labels
+        if isinstance(transform, TrainTransform):
+            return lambda epoch, step, i: (transform(split.image(i), random.at(epoch, i)), labels[i])
+        if isinstance(transform, EvalTransform):
+            return lambda epoch, step, i: (transform(split.image(i)), labels[i])
+    raise ValueError(f"{type(transform).__name__} is no transform for a {type(split).__name__}")
