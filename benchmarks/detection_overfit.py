@@ -25,13 +25,14 @@ sys.path.insert(0, str(ROOT))
 from benchmarks._report import Claim, finish, parser
 from paddle_tk.data.boxes import DetectionSplit
 from paddle_tk.data.datasets import load_dataset
+from paddle_tk.data.formats.coco_json import CocoWriter
 
 IMAGES, COPIES = 16, 10
 CONFIGS = {"picodet": 18, "yolov10n": 18}  # epochs of 160 images
 SETTINGS = (
-    "data=coco", "data.image_size=320", "data.batch_size=8", "data.flip=0", "data.scale_jitter=null", "data.hsv=[0,0,0]",
-    "data.mosaic=0", "trainer.learning_rate=0.002", "trainer.weight_decay=0", "trainer.ema_decay=0.98",
-    "trainer.loggers=[]",
+    "data=coco", "data.image_size=320", "data.batch_size=8", "data.flip=0", "data.hsv=[0,0,0]",
+    "data.scale_jitter=null", "data.mosaic=0", "trainer.learning_rate=0.003", "trainer.weight_decay=0",
+    "trainer.ema_decay=0.98", "trainer.loggers=[]",
 )  # fmt: skip
 LARGE = ("data=coco128", "data.image_size=640", "data.batch_size=4", "trainer.max_epochs=1", "trainer.loggers=[]")
 
@@ -48,26 +49,17 @@ def pick(root: str | None) -> tuple[DetectionSplit, tuple[str, ...]]:
 
 def write_set(folder: Path, split: DetectionSplit, classes: Sequence[str]) -> None:
     """Writes the images as COCO: "train" with copies, "val" and "test" once."""
+    writer = CocoWriter(classes, "COCO128", "see https://cocodataset.org")
+    (folder / "annotations").mkdir(parents=True)
     for name, copies in (("train", COPIES), ("val", 1), ("test", 1)):
-        (folder / name).mkdir(parents=True)
-        images, annotations = [], []
-        for number in range(copies * len(split)):
-            source = number % len(split)
-            file = f"{number:04d}{Path(split.name(source)).suffix}"
+        (folder / name).mkdir()
+        order = [number % len(split) for number in range(copies * len(split))]
+        files = [f"{number:04d}{Path(split.name(source)).suffix}" for number, source in enumerate(order)]
+        for file, source in zip(files, order, strict=True):
             shutil.copyfile(split.name(source), folder / name / file)
-            height, width = (int(side) for side in split.sizes[source])
-            images.append({"id": number, "file_name": file, "width": width, "height": height})
-            boxes = split.boxes(source)
-            for (x1, y1, x2, y2), label in zip(boxes.xyxy.tolist(), boxes.class_ids.tolist(), strict=True):
-                box, area = [x1, y1, x2 - x1, y2 - y1], (x2 - x1) * (y2 - y1)
-                annotations.append(
-                    {"id": len(annotations), "image_id": number, "category_id": label + 1, "bbox": box, "area": area,
-                     "iscrowd": 0}
-                )  # fmt: skip
-        categories = [{"id": i + 1, "name": text} for i, text in enumerate(classes)]
-        content = {"images": images, "annotations": annotations, "categories": categories}
-        (folder / "annotations").mkdir(exist_ok=True)
-        (folder / "annotations" / f"instances_{name}.json").write_text(json.dumps(content))
+        sizes = [(int(split.sizes[i][0]), int(split.sizes[i][1])) for i in order]
+        content = writer.document(files, sizes, [split.boxes(i) for i in order])
+        (folder / "annotations" / f"instances_{name}.json").write_bytes(content)
 
 
 def _tree_mib(process: psutil.Process) -> float:

@@ -27,7 +27,8 @@ from paddle_tk.errors import DataError
 
 _LAYOUT = (
     "expected root/annotations/instances_{train,val,test}*.json with the images in root/{train,val,test}*, "
-    "root/images or root, or root/{train,valid,test}/_annotations.coco.json; give root with data.root=PATH (--root PATH in tools/dataset.py)"
+    "root/images or root, or root/{train,valid,test}/_annotations.coco.json; give root with data.root=PATH (--root "
+    "PATH in tools/dataset.py)"
 )
 _ROBOFLOW = "_annotations.coco.json"
 _PROBED = 20
