@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,7 +45,7 @@ def pick(root: str | None) -> tuple[DetectionSplit, tuple[str, ...]]:
     named = sorted((split.name(i), number, i) for number, split in enumerate(splits) for i in range(len(split)))
     chosen = [(splits[n], i) for _, n, i in named if len(splits[n].boxes(i))][:IMAGES]
     paths, sizes, boxes = zip(*[(s.paths[i], s.sizes[i], s.boxes(i)) for s, i in chosen], strict=True)
-    return DetectionSplit(paths, sizes, boxes), bundle.classes
+    return DetectionSplit(paths, np.array(sizes), boxes), bundle.classes
 
 
 def write_set(folder: Path, split: DetectionSplit, classes: Sequence[str]) -> None:

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 # Values that are laid out together in one pass: small maps of several images, so that loops are long.
 _PASS = 8192
-# Multiplications (and about as costly copies) that a further thread must have to itself: about 0.1 ms.
-_WORTH_A_THREAD = 2_000_000
+# Multiplications (and about as costly copies) that every thread must have to itself, about 0.2 ms: a thread that other
+# work keeps from its core makes short ones longer.
+_WORTH_A_THREAD = 5_000_000
 # Shares of the channels for each thread: another process may hold up one of them.
 _SHARES = 4
 
@@ -164,8 +165,9 @@ class _Plan:
         return (self.batch, channels, *self.size, many, *self.output_size)
 
     def work(self, channels: int, many: int) -> int:
-        """Returns about how many multiplications the output takes; copying a value counts as eight."""
-        return self.batch * channels * many * self.layout[0] * self.layout[1] * (len(self.taps[0]) + 8)
+        """Returns about how many multiplications the output takes; copying a value costs four."""
+        columns, rows, _, down, across = self.layout[:5]
+        return self.batch * channels * many * rows * columns * (len(self.taps[0]) + 4 * (down * across + 1))
 
 
 @lru_cache(maxsize=512)

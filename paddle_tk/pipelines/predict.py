@@ -169,7 +169,8 @@ class _Boxes:
         self._after = {**artifact.postprocessing, "score_threshold": least}
 
     def predictions(self, output: tuple[Array, ...], image: Array) -> list[dict[str, Any]]:
-        boxes, scores, ids = decode_detections(*output, image.shape[:2], self._before, self._after)
+        size = (int(image.shape[0]), int(image.shape[1]))
+        boxes, scores, ids = decode_detections(output[0], output[1], size, self._before, self._after)
         return [
             {"class": self._classes[i], "class_id": i, "score": score, "box": [round(side, 2) for side in box]}
             for box, score, i in zip(boxes.tolist(), scores.tolist(), ids.tolist(), strict=True)

@@ -183,6 +183,7 @@ def build_artifact(config: Config, kind: TaskKind, network: Any, classes: tuple[
         "name": config.model.name, "num_classes": count, "image_size": [height, width],
     }  # fmt: skip
     after: dict[str, Any] = {}
+    outputs: tuple[InputSpec, ...]
     if kind == "detection":
         task = Task("detection", classes, metric="map50_95")
         cells = sum(-(-height // stride) * -(-width // stride) for stride in network.strides)

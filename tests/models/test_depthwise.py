@@ -116,7 +116,7 @@ def test_output_and_gradients_equal_paddles(case: dict[str, Any], size: tuple[in
 def test_bits_stay_the_same_when_repeated_or_with_other_threads(stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = _layer(13, 5, padding=2, stride=stride)
     use_fast_depthwise(layer)
-    x = _normal(4, 13, 96, 96)
+    x = _normal(4, 13, 160, 160)
     runs = []
     for threads in ("1", "1", "2", "5", "2,1"):
         monkeypatch.setenv(OMP, threads)
