@@ -1,7 +1,7 @@
 """Depthwise convolutions that train on a CPU, as compiled loops over whole planes.
 
 Paddle's own CPU kernel is the larger part of a training step of MobileNetV2, EfficientNet or PicoDet. These loops take
-a twentieth of its time (benchmarks/depthwise.py measures it) for any kernel, stride, dilation and zero padding. The
+a third to a twentieth of its time (benchmarks/depthwise.py measures it) for any kernel, stride, dilation and zero padding. The
 parameters, their names and the mathematics are the same; sums are rounded in another order. Two runs give the same
 bits, with any number of threads.
 

@@ -200,7 +200,7 @@ def test_predict_tool_labels_relative_paths_and_refuses_truncated_weights(
     good = tool("predict", "--model", "model", "photos/a", "--output", "out", cwd=tmp_path)
     assert good.returncode == 0
     assert "photos/a/0.png: " in good.stdout
-    assert "3 image(s) labelled" in good.stdout
+    assert "3 image(s) done" in good.stdout
     assert good.stderr == ""
 
     weights = tmp_path / "model" / "model.safetensors"

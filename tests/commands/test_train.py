@@ -170,7 +170,7 @@ BAD: list[tuple[list[str], str]] = [
     (["trainer.max_epoch=3"], "did you mean 'trainer.max_epochs'"),
     (["trainer.max_epochs=three"], "trainer.max_epochs: should be a valid integer, got 'three'"),
     (["model=resnet19"], "unknown model 'resnet19'. Fix: did you mean 'resnet18'? known: alexnet, "),
-    (["data=cifar11"], "unknown dataset 'cifar11'. Fix: did you mean 'cifar10'? known: cifar10, digits, "),
+    (["data=cifar11"], "unknown dataset 'cifar11'. Fix: did you mean 'cifar10'? known: cifar10, coco, "),
     (["model.num_classes=7"], "class count mismatch: model.num_classes=7, dataset digits has 10 classes"),
     (["model.weights=nothing.safetensors"], "nothing.safetensors"),
     (["trainer.precision=fp16"], "fp16 needs a GPU"),

@@ -19,9 +19,9 @@ def _batch(n: int) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["onnx", "onnx-dynamic"])
 def test_predict_agrees_with_paddle_when_batch_is_fixed_or_free(name: str, models: Path) -> None:
-    paddle_logits = load_predictor(open_model(models / "run")).predict(_batch(5))
+    (paddle_logits,) = load_predictor(open_model(models / "run")).predict(_batch(5))
     predictor = load_predictor(open_model(models / name))
-    logits = predictor.predict(_batch(5))
+    (logits,) = predictor.predict(_batch(5))
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits, paddle_logits, rtol=0, atol=1e-4)
     with pytest.raises(ValueError, match="expected a float32 batch"):
@@ -36,8 +36,8 @@ def test_predict_returns_as_many_rows_as_images_when_the_fixed_batch_is_four(
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 4
     onnx.save(model, str(tmp_path / "four.onnx"))
-    logits = load_predictor(open_model(tmp_path / "four.onnx")).predict(_batch(n))
-    expected = load_predictor(open_model(models / "onnx-dynamic")).predict(_batch(n))
+    (logits,) = load_predictor(open_model(tmp_path / "four.onnx")).predict(_batch(n))
+    (expected,) = load_predictor(open_model(models / "onnx-dynamic")).predict(_batch(n))
     assert logits.shape == (n, 10)
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
 
@@ -76,5 +76,5 @@ def test_loading_refuses_when_the_graph_takes_no_image(models: Path, tmp_path: P
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [value], [result])
     opset = [onnx.helper.make_opsetid("", 17)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), str(tmp_path / "m.onnx"))
-    with pytest.raises(ArtifactError, match="not an image classifier"):
+    with pytest.raises(ArtifactError, match="is not for the classification of images"):
         OnnxPredictor(open_model(models / "onnx").artifact, tmp_path / "m.onnx", threads=1)

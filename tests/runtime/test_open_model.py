@@ -94,9 +94,12 @@ def test_open_model_ignores_a_config_when_its_folder_is_no_run(models: Path, tmp
 def test_open_model_refuses_when_the_task_is_another(models: Path, tmp_path: Path) -> None:
     shutil.copytree(models / "run" / "model", tmp_path / "model")
     task = json.loads((tmp_path / "model" / "manifest.json").read_text())["task"]
-    rewrite_manifest(tmp_path / "model", task={**task, "kind": "detection"})
-    with pytest.raises(BadInput, match="detection"):
+    rewrite_manifest(tmp_path / "model", task={**task, "kind": "segmentation"})
+    with pytest.raises(BadInput, match="segmentation"):
         open_model(tmp_path / "model")
+    rewrite_manifest(tmp_path / "model", task={**task, "kind": "detection"})
+    with pytest.raises(ArtifactError, match="does not describe a network"):
+        load_predictor(open_model(tmp_path / "model"))
 
 
 def test_load_predictor_refuses_when_the_format_is_unknown(models: Path, tmp_path: Path) -> None:

@@ -29,13 +29,13 @@ def test_predict_gives_each_image_its_logits_when_batches_differ(models: Path) -
     predictor = load_predictor(open_model(models / "run"))
     assert isinstance(predictor, PaddlePredictor)
     batch = np.random.default_rng(0).standard_normal((5, 3, 28, 28), dtype=np.float32)
-    together = predictor.predict(batch)
-    apart = np.concatenate([predictor.predict(image[np.newaxis]) for image in batch])
+    (together,) = predictor.predict(batch)
+    apart = np.concatenate([predictor.predict(image[np.newaxis])[0] for image in batch])
     assert together.shape == (5, 10)
     assert together.dtype == np.float32
     assert len(np.unique(together[:, 0])) == 5
     np.testing.assert_allclose(together, apart, rtol=0, atol=1e-4)
-    np.testing.assert_array_equal(together, predictor.predict(batch))
+    np.testing.assert_array_equal(together, predictor.predict(batch)[0])
 
 
 @pytest.mark.parametrize(

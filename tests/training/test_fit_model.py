@@ -13,6 +13,7 @@ from paddle_tk.training.callbacks.checkpointing import Checkpointing
 from paddle_tk.training.callbacks.early_stopping import EarlyStopping
 from paddle_tk.training.checkpoint import CheckpointStore
 from paddle_tk.training.fit_model import FitModel
+from paddle_tk.training.mixup import Mixup
 from paddle_tk.training.state import capture_state, restore_state
 
 from . import small
@@ -240,14 +241,13 @@ def test_evaluation_uses_the_averaged_weights_and_gives_the_trained_ones_back() 
 
 
 def test_mixup_depends_on_seed_epoch_and_step_alone() -> None:
-    model = small.model(mixup=0.4)
-    assert model.mix is not None
+    mix = Mixup(0.4, small.CLASSES, 0)
     images, labels = paddle.rand([6, 3, 8, 8]), paddle.to_tensor([0, 1, 2, 0, 1, 2])
     paddle.seed(1)
-    first = [t.numpy() for t in model.mix(images, labels, 3, 4)]
+    first = [t.numpy() for t in mix(images, labels, 3, 4)]
     paddle.seed(2)
-    second = [t.numpy() for t in model.mix(images, labels, 3, 4)]
-    other = [t.numpy() for t in model.mix(images, labels, 3, 5)]
+    second = [t.numpy() for t in mix(images, labels, 3, 4)]
+    other = [t.numpy() for t in mix(images, labels, 3, 5)]
     np.testing.assert_array_equal(first[0], second[0])
     assert not np.array_equal(first[0], other[0])
     np.testing.assert_allclose(first[1].sum(axis=1), 1, atol=1e-6)
