@@ -1,9 +1,9 @@
 """Depthwise convolutions that train on a CPU, as compiled loops over whole planes.
 
-Paddle's own CPU kernel is the larger part of a training step of MobileNetV2, EfficientNet or PicoDet. These loops take
-a third to a twentieth of its time (benchmarks/depthwise.py measures it) for any kernel, stride, dilation and zero padding. The
-parameters, their names and the mathematics are the same; sums are rounded in another order. Two runs give the same
-bits, with any number of threads.
+Paddle's own CPU kernel is about half of a training step of MobileNetV2, EfficientNet or PicoDet, or more. These loops
+take a third to a twentieth of its time (benchmarks/depthwise.py measures it), for any kernel, stride, dilation and zero
+padding. The parameters, their names and the mathematics are the same; sums are rounded in another order. Two runs give
+the same bits, with any number of threads.
 
 Threads are those of the training (``OMP_NUM_THREADS``), started by this module instead of by numba: numba would take
 TBB, GNU's OpenMP or a pool of its own, whichever can be loaded, of which the second fights with the OpenMP of Paddle

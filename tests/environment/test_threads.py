@@ -17,7 +17,7 @@ from paddle_tk.errors import BadInput
 @pytest.fixture(autouse=True)
 def _no_paddle_and_no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "paddle", raising=False)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "KMP_BLOCKTIME"):
         monkeypatch.setenv(name, "1")  # so that it is put back afterwards
         monkeypatch.delenv(name)
 
@@ -25,6 +25,14 @@ def _no_paddle_and_no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_threads_are_all_cores_when_auto_and_nothing_is_set() -> None:
     assert configure_threads("auto") == available_cores()
     assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == str(available_cores())
+
+
+def test_idle_threads_let_go_of_their_cores_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure_threads("auto")
+    assert os.environ["KMP_BLOCKTIME"] == "1"
+    monkeypatch.setenv("KMP_BLOCKTIME", "50")
+    configure_threads("auto")
+    assert os.environ["KMP_BLOCKTIME"] == "50"
 
 
 @pytest.mark.parametrize(("text", "threads"), [("3", 3), (" 5 ", 5), ("4,2", 4)])
