@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from paddle_tk.data.bundle import ImageSplit
 from paddle_tk.data.loader import EvalLoader
-from paddle_tk.data.transforms import EvalTransform
 from paddle_tk.metrics.accuracy import TopK, confusion_matrix
 from paddle_tk.models.losses import ClassificationLoss
 from paddle_tk.runtime.base import Array, Predictor, require_finite
@@ -86,44 +84,21 @@ class ClassificationEvaluation:
 
 
 def evaluate_classifier(
-    predictor: Predictor,
-    split: ImageSplit,
-    *,
-    batch_size: int,
-    label_smoothing: float = 0.0,
-    limit_batches: int | None = None,
-    num_workers: int = 0,
-    prefetch_factor: int = 2,
-    advance: Callable[[int], None] = lambda n: None,
+    predictor: Predictor, loader: EvalLoader, *, label_smoothing: float, advance: Callable[[int], None]
 ) -> ClassificationEvaluation:
-    """Evaluates a model on a split, with the preprocessing of its manifest.
+    """Evaluates a classifier; see ``paddle_tk.evaluate.task.evaluate``.
 
     Args:
         predictor: The model.
-        split: Images with labels in the model's classes.
-        batch_size: Images per batch; the loss is summed batch by batch, so only equal sizes give equal last digits.
+        loader: Prepared images with labels; the loss is summed batch by batch, so only equal batch sizes give equal
+            last digits.
         label_smoothing: As in the training whose loss this one is compared with.
-        limit_batches: Only the first batches; None: all.
-        num_workers: Loader processes.
-        prefetch_factor: Batches each worker prepares ahead.
         advance: Called with the number of images done since the last call.
-
-    Raises:
-        DataError: An image cannot be decoded.
-        ArtifactError: The model returns NaN or infinite values.
     """
     artifact = predictor.artifact
     top_k, loss_of = TopK((1, 5)), ClassificationLoss(label_smoothing)
     count = len(artifact.task.classes)
     confusion, loss = np.zeros((count, count), np.int64), 0.0
-    loader = EvalLoader(
-        split,
-        EvalTransform(artifact.preprocessing),
-        batch_size=batch_size,
-        limit_batches=limit_batches,
-        num_workers=num_workers,
-        prefetch_factor=prefetch_factor,
-    )
     began = time.perf_counter()
     for images, labels in loader:
         (logits,), truth = predictor.predict(images.numpy()), labels.numpy()

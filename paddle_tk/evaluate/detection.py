@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from paddle_tk.data.box_transforms import BoxEvalTransform
 from paddle_tk.data.boxes import DetectionSplit
 from paddle_tk.data.loader import EvalLoader
 from paddle_tk.metrics.detection import DetectionFigures, DetectionMetric
@@ -71,41 +70,19 @@ class DetectionEvaluation:
 
 
 def evaluate_detector(
-    predictor: Predictor,
-    split: DetectionSplit,
-    *,
-    batch_size: int,
-    limit_batches: int | None = None,
-    num_workers: int = 0,
-    prefetch_factor: int = 2,
-    advance: Callable[[int], None] = lambda n: None,
+    predictor: Predictor, loader: EvalLoader, split: DetectionSplit, *, advance: Callable[[int], None]
 ) -> DetectionEvaluation:
-    """Evaluates a detector on a split, with the pre- and post-processing of its manifest.
+    """Evaluates a detector; see ``paddle_tk.evaluate.task.evaluate``.
 
     Args:
         predictor: The model.
-        split: Images with boxes in the model's classes.
-        batch_size: Images per batch.
-        limit_batches: Only the first batches; None: all.
-        num_workers: Loader processes.
-        prefetch_factor: Batches each worker prepares ahead.
+        loader: Prepared images of the split, in its order.
+        split: What is annotated in them, and their sizes.
         advance: Called with the number of images done since the last call.
-
-    Raises:
-        DataError: An image cannot be decoded.
-        ArtifactError: The model returns NaN or infinite values.
     """
     artifact = predictor.artifact
     before, after = artifact.preprocessing.to_dict(), dict(artifact.postprocessing)
     metric = DetectionMetric(artifact.task.classes)
-    loader = EvalLoader(
-        split,
-        BoxEvalTransform(artifact.preprocessing),
-        batch_size=batch_size,
-        limit_batches=limit_batches,
-        num_workers=num_workers,
-        prefetch_factor=prefetch_factor,
-    )
     began, index = time.perf_counter(), 0
     for images, _ in loader:
         outputs = predictor.predict(images.numpy())

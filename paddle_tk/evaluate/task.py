@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from paddle_tk.data.box_transforms import BoxEvalTransform
 from paddle_tk.data.boxes import DetectionSplit
 from paddle_tk.data.bundle import ImageSplit
+from paddle_tk.data.loader import EvalLoader
+from paddle_tk.data.transforms import EvalTransform
 from paddle_tk.evaluate.classification import ClassificationEvaluation, evaluate_classifier
 from paddle_tk.evaluate.detection import DetectionEvaluation, evaluate_detector
 from paddle_tk.runtime.base import Predictor
@@ -24,13 +27,13 @@ def evaluate(
     prefetch_factor: int = 2,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Evaluation:
-    """Evaluates a model on a split, by its task.
+    """Evaluates a model on a split, with the pre- and post-processing of its manifest.
 
     Args:
         predictor: The model.
         split: Annotated images in the model's classes.
         batch_size: Images per batch.
-        label_smoothing: As in a classifier's training; without effect for a detector.
+        label_smoothing: As in the training whose loss this one is compared with; without effect for a detector.
         limit_batches: Only the first batches; None: all.
         num_workers: Loader processes.
         prefetch_factor: Batches each worker prepares ahead.
@@ -40,13 +43,16 @@ def evaluate(
         DataError: An image cannot be decoded.
         ArtifactError: The model returns NaN or infinite values.
     """
-    if predictor.artifact.task.kind == "detection":
-        assert isinstance(split, DetectionSplit), "check_classes comes first"
-        return evaluate_detector(
-            predictor, split, batch_size=batch_size, limit_batches=limit_batches, num_workers=num_workers,
-            prefetch_factor=prefetch_factor, advance=advance,
-        )  # fmt: skip
-    return evaluate_classifier(
-        predictor, split, batch_size=batch_size, label_smoothing=label_smoothing, limit_batches=limit_batches,
-        num_workers=num_workers, prefetch_factor=prefetch_factor, advance=advance,
-    )  # fmt: skip
+    preprocessing = predictor.artifact.preprocessing
+    detects = isinstance(split, DetectionSplit)
+    loader = EvalLoader(
+        split,
+        BoxEvalTransform(preprocessing) if detects else EvalTransform(preprocessing),
+        batch_size=batch_size,
+        limit_batches=limit_batches,
+        num_workers=num_workers,
+        prefetch_factor=prefetch_factor,
+    )
+    if isinstance(split, DetectionSplit):
+        return evaluate_detector(predictor, loader, split, advance=advance)
+    return evaluate_classifier(predictor, loader, label_smoothing=label_smoothing, advance=advance)

@@ -20,6 +20,7 @@ from paddle.nn import functional
 from PIL import ImageFile
 
 from paddle_tk.errors import BadInput
+from paddle_tk.models.activations import make_activation
 from paddle_tk.models.picodet_loss import PicoDetLoss, boxes_of, flatten_maps, grid
 
 STRIDES = (8, 16, 32, 64)
@@ -28,13 +29,6 @@ NMS_IOU = 0.6
 _SIDE = 32  # the neck doubles its maps three times; only the coarsest level may round up
 _KERNEL = 5
 _PRIOR = 0.01  # score of every class before training
-
-ACTIVATIONS: dict[str, type[nn.Layer]] = {
-    "hardswish": nn.Hardswish,
-    "relu": nn.ReLU,
-    "relu6": nn.ReLU6,
-    "silu": nn.Silu,
-}
 
 
 class _Size(NamedTuple):
@@ -84,8 +78,7 @@ def build_picodet(
     if size not in SIZES:
         raise BadInput(f"unknown PicoDet size '{size}'", f"choose one of {', '.join(SIZES)}")
     name = activation or "hardswish"
-    if name not in ACTIVATIONS:
-        raise BadInput(f"unknown activation '{name}'", f"choose one of {', '.join(ACTIVATIONS)}")
+    make_activation(name)  # refuses an unknown name before anything is built
     _check_size(*image_size)
     settings, blocks = SIZES[size], _blocks()
     backbone = blocks.backbone(scale=settings.scale, feature_maps=[3, 4, 5])
@@ -242,7 +235,7 @@ def _switch_activation(part: nn.Layer, name: str) -> None:
             layer.act = name
         for path, child in list(layer.named_children()):
             if isinstance(child, nn.Hardswish):
-                setattr(layer, path, ACTIVATIONS[name]())
+                setattr(layer, path, make_activation(name))
 
 
 def _blocks() -> _Blocks:

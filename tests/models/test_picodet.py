@@ -13,8 +13,9 @@ from paddle.nn import functional
 
 from paddle_tk.errors import BadInput
 from paddle_tk.export.convert import layer_to_onnx
+from paddle_tk.models.activations import ACTIVATIONS
 from paddle_tk.models.detectors import Detector, build_detector
-from paddle_tk.models.picodet import ACTIVATIONS, SIZES, build_picodet
+from paddle_tk.models.picodet import SIZES, build_picodet
 from paddle_tk.models.weights import network_arrays
 from tests.models.picodet_case import picodet, random_images, stir
 

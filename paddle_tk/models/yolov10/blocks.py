@@ -12,23 +12,8 @@ from typing import Any
 import paddle
 from paddle import nn
 
-from paddle_tk.errors import BadInput
+from paddle_tk.models.activations import make_activation
 from paddle_tk.models.flops import MatrixProduct
-
-ACTIVATIONS = {"silu": nn.Silu, "hardswish": nn.Hardswish, "relu": nn.ReLU, "relu6": nn.ReLU6}
-
-
-def make_activation(name: str | None) -> Any:
-    """Returns a layer of its own for each place, as observers of a quantizer need; None: the identity.
-
-    Raises:
-        BadInput: An unknown name.
-    """
-    if name is None:
-        return nn.Identity()
-    if name not in ACTIVATIONS:
-        raise BadInput(f"unknown activation '{name}'", f"use model.activation={', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]()
 
 
 def conv(
@@ -71,7 +56,7 @@ class ConvNorm(nn.Layer):
         self.conv = conv(in_channels, out_channels, kernel, stride=stride, groups=groups)
         # The published momentum, 0.03, is the share of the new statistics; Paddle's is that of the old.
         self.norm = nn.BatchNorm2D(out_channels, momentum=0.97, epsilon=1e-3)
-        self.act = make_activation(act)
+        self.act = nn.Identity() if act is None else make_activation(act)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Maps as the convolution does."""
@@ -107,7 +92,7 @@ class LargeKernel(nn.Layer):
         super().__init__()
         self.large = ConvNorm(channels, channels, 7, groups=channels, act=None)
         self.small = ConvNorm(channels, channels, 3, groups=channels, act=None)
-        self.act = make_activation(act)
+        self.act = nn.Identity() if act is None else make_activation(act)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         """Keeps the shape."""

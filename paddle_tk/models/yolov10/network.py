@@ -11,6 +11,7 @@ import paddle
 from paddle import nn
 
 from paddle_tk.errors import BadInput
+from paddle_tk.models.activations import make_activation
 from paddle_tk.models.yolov10.blocks import (
     ConvNorm,
     PartialAttention,
@@ -19,7 +20,6 @@ from paddle_tk.models.yolov10.blocks import (
     c2f,
     c2f_cib,
     fuse,
-    make_activation,
 )
 from paddle_tk.models.yolov10.head import LEVELS, STRIDES, Head, cell_centres, decode_boxes, join_levels
 from paddle_tk.models.yolov10.loss import YOLOv10Loss
@@ -223,5 +223,5 @@ def build_yolov10(size: str, *, num_classes: int, activation: str | None = None)
         raise BadInput(f"YOLOv10 has no size '{size}'", f"use one of {', '.join(SIZES)}")
     if num_classes < 1:
         raise BadInput(f"a detector needs at least 1 class, got {num_classes}", "set model.num_classes=auto")
-    make_activation(activation)  # refuses an unknown name before anything is built
+    make_activation(activation or "silu")  # refuses an unknown name before anything is built
     return YOLOv10(SIZES[size], num_classes, activation or "silu")

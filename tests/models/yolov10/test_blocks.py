@@ -5,6 +5,7 @@ import paddle
 import pytest
 
 from paddle_tk.errors import BadInput
+from paddle_tk.models.activations import make_activation
 from paddle_tk.models.yolov10.blocks import (
     Attention,
     Bottleneck,
@@ -17,7 +18,6 @@ from paddle_tk.models.yolov10.blocks import (
     Stage,
     c2f,
     c2f_cib,
-    make_activation,
 )
 from tests.models.yolov10.small import settle_norms
 
