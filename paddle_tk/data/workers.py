@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -63,9 +64,11 @@ def _leave_with_parent(parent: int) -> None:
     """Ends this process soon after a killed parent; Paddle's own check waits for a batch that never comes."""
     while os.getppid() == parent:
         time.sleep(0.5)
-    import paddle
-
-    paddle.base.core._cleanup_mmap_fds()  # batches in shared memory would outlive both processes
+    sys.setswitchinterval(60)  # the thread that makes batches shall not go on in between
+    # Batches in shared memory would outlive both processes. Paddle's own clean-up forgets those that were handed over
+    # and not yet taken, so they are found by their names, which begin with the pid of the process that made them.
+    for file in _SHARED_MEMORY.glob(f"paddle_{os.getpid()}_*"):
+        file.unlink(missing_ok=True)
     os._exit(0)
 
 
