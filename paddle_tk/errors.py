@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class PaddleTkError(Exception):
     """An expected failure, shown to the user as one line and never as a traceback.
@@ -42,3 +44,9 @@ class CheckFailed(PaddleTkError):
     """A check or a gate said no; exit code 1."""
 
     exit_code = 1
+
+
+def some(names: Sequence[str], shown: int = 5) -> str:
+    """Joins the first few names of a list, for a message, and counts the rest."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

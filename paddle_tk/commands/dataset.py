@@ -12,7 +12,6 @@ from rich.table import Table
 
 from paddle_tk.cli import EXIT_OK, Output, make_parser, run_command
 from paddle_tk.commands.shared import require_replaceable
-from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.convert import FORMATS, MADE_BY, RECORD, Conversion, convert
 from paddle_tk.data.datasets import load_dataset
 from paddle_tk.errors import BadInput
@@ -79,7 +78,8 @@ def _convert_body(arguments: argparse.Namespace, output: Output) -> int:
         split_seed=arguments.split_seed,
         skip_unreadable=arguments.skip_unreadable,
     )
-    _warn(bundle, output)
+    for remark in bundle.remarks:
+        output.warn(remark)
     images = sum(len(split) for split in bundle.splits.values())
     with atomic_folder(target) as folder, output.progress(f"{bundle.name} to {arguments.to}", images) as advance:
         done = convert(bundle, folder, arguments.to, link=arguments.link, lossy=arguments.lossy, advance=advance)
@@ -100,13 +100,6 @@ def _convert_body(arguments: argparse.Namespace, output: Output) -> int:
         f"{len(done.classes)} classes -> {arguments.output}" + (" (an earlier conversion was replaced)" * replaced)
     )
     return EXIT_OK
-
-
-def _warn(bundle: DatasetBundle, output: Output) -> None:
-    if bundle.skipped:
-        output.warn(f"{len(bundle.skipped)} unreadable image(s) left out: {', '.join(bundle.skipped[:5])}")
-    for note in bundle.notes:
-        output.warn(note)
 
 
 def _report(done: Conversion, output: Output) -> None:

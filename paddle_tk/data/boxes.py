@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,16 @@ class Boxes:
         )
 
 
+def check_size(path: str, entry: str, stated: tuple[int, int], actual: tuple[int, int]) -> None:
+    """Refuses an annotation that was made for an image of another size; both are (height, width)."""
+    if stated != actual:
+        turned = " (they are swapped: was the image turned by its EXIF orientation?)" if stated == actual[::-1] else ""
+        raise DataError(
+            f"{entry} says {stated[1]}x{stated[0]} px, but {path} is {actual[1]}x{actual[0]} px{turned}",
+            "correct the annotation or the image",
+        )
+
+
 class DetectionSplit:
     """Image files with boxes; images are decoded at each access.
 
@@ -109,12 +120,8 @@ class DetectionSplit:
             DataError: The file is missing, cannot be decoded, or has another size than its annotation says.
         """
         image = read_image(self.paths[index])
-        if image.shape[:2] != tuple(self.sizes[index]):
-            height, width = self.sizes[index]
-            raise DataError(
-                f"{self.paths[index]} is {image.shape[1]}x{image.shape[0]} px, its annotation says {width}x{height}",
-                "correct the annotation, or the image's EXIF orientation",
-            )
+        height, width = self.sizes[index].tolist()
+        check_size(self.paths[index], "its annotation", (height, width), (image.shape[0], image.shape[1]))
         return image
 
     def boxes(self, index: int) -> Boxes:
@@ -131,7 +138,7 @@ class DetectionSplit:
             [self.paths[i] for i in indices], self.sizes[indices], [self.annotations[i] for i in indices]
         )
 
-    @property
+    @cached_property
     def labels(self) -> np.ndarray:
         """int64, (n,): per image its class that is rarest in the split, -1 without boxes; what splits go by."""
         every = [boxes.class_ids for boxes in self.annotations]

@@ -138,6 +138,12 @@ class DatasetBundle:
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was left out, in words for the user."""
+        left_out = f"{len(self.skipped)} unreadable image(s) left out: {', '.join(self.skipped[:5])}"
+        return (*((left_out,) if self.skipped else ()), *self.notes)
+
     def __post_init__(self) -> None:
         for name in SPLITS:
             if name not in self.splits or len(self.splits[name]) == 0:

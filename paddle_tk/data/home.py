@@ -11,9 +11,9 @@ def home_folder() -> Path:
     return Path(os.environ.get("PADDLE_TK_HOME") or "~/.paddle_tk").expanduser()
 
 
-def dataset_folder(name: str) -> Path:
-    """Returns where a dataset is looked for when ``data.root`` is not given."""
-    return home_folder() / "datasets" / name
+def dataset_folder(name: str, root: str | None) -> Path:
+    """Returns where a dataset is looked for: ``data.root`` where that is given, else its place under the home."""
+    return Path(root).expanduser() if root is not None else home_folder() / "datasets" / name
 
 
 def cache_folder() -> Path:

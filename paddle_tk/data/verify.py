@@ -17,7 +17,7 @@ import numpy as np
 
 from paddle_tk.data.bundle import decode_image
 from paddle_tk.data.home import cache_folder
-from paddle_tk.errors import BadInput
+from paddle_tk.errors import BadInput, DataError, some
 from paddle_tk.files import sha256_bytes, write_bytes_atomic
 
 _MAX_THREADS = 16
@@ -29,6 +29,24 @@ class FileStat(NamedTuple):
     path: str
     size: int
     mtime_ns: int
+
+
+def checked_images(root: Path, groups: Mapping[str, Sequence[FileStat]], *, skip_unreadable: bool) -> list[str]:
+    """Decodes what has not been seen before; see ``unreadable_files``.
+
+    Returns:
+        Paths that cannot be decoded, sorted; none but where they may be skipped.
+
+    Raises:
+        DataError: Files cannot be decoded and are not to be skipped.
+    """
+    bad = unreadable_files(root, groups)
+    if bad and not skip_unreadable:
+        raise DataError(
+            f"{len(bad)} image file(s) cannot be decoded: {some(bad)}",
+            "repair or remove them, or go on without them with data.skip_unreadable=true",
+        )
+    return bad
 
 
 def unreadable_files(root: Path, groups: Mapping[str, Sequence[FileStat]]) -> list[str]:

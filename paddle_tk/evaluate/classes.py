@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from paddle_tk.data.bundle import DatasetBundle
-from paddle_tk.errors import BadInput
+from paddle_tk.errors import BadInput, some
 from paddle_tk.types import ModelArtifact
-
-_SHOWN = 5
 
 
 def check_classes(artifact: ModelArtifact, bundle: DatasetBundle) -> None:
@@ -25,15 +23,10 @@ def check_classes(artifact: ModelArtifact, bundle: DatasetBundle) -> None:
         return
     only_model = [name for name in known if name not in found]
     only_data = [name for name in found if name not in known]
-    told = [f"only in the model: {_some(only_model)}"] * bool(only_model)
-    told += [f"only in the dataset: {_some(only_data)}"] * bool(only_data)
+    told = [f"only in the model: {some(only_model)}"] * bool(only_model)
+    told += [f"only in the dataset: {some(only_data)}"] * bool(only_data)
     raise BadInput(
         f"class mismatch: the model knows {len(known)} classes, dataset {bundle.name} has {len(found)}; "
-        + ("; ".join(told) or f"their order differs ({_some(list(known))} against {_some(list(found))})"),
+        + ("; ".join(told) or f"their order differs ({some(list(known))} against {some(list(found))})"),
         "evaluate on a dataset with the model's classes, or train a model for this one",
     )
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -10,8 +10,8 @@ from typing import Any
 from paddle_tk.data.boxes import DetectionSplit
 from paddle_tk.data.loader import EvalLoader
 from paddle_tk.metrics.detection import DetectionFigures, DetectionMetric
-from paddle_tk.processing import decode_detections
 from paddle_tk.runtime.base import Predictor, require_finite
+from paddle_tk.runtime.detections import DetectionCount
 from paddle_tk.types import Measurement
 
 
@@ -41,8 +41,7 @@ class DetectionEvaluation:
     @property
     def figures(self) -> dict[str, float]:
         """The main shares, by name; 0 where nothing was found."""
-        said = self.coco.to_dict()
-        return {name: float(said[name] or 0.0) for name in ("map50_95", "map50", "map75")}
+        return self.coco.main
 
     @property
     def images_per_second(self) -> float:
@@ -81,20 +80,14 @@ def evaluate_detector(
         advance: Called with the number of images done since the last call.
     """
     artifact = predictor.artifact
-    before, after = artifact.preprocessing.to_dict(), dict(artifact.postprocessing)
     metric = DetectionMetric(artifact.task.classes)
-    began, index = time.perf_counter(), 0
+    count = DetectionCount(metric, split, artifact.preprocessing.to_dict(), artifact.postprocessing)
+    began = time.perf_counter()
     for images, _ in loader:
         outputs = predictor.predict(images.numpy())
         require_finite(outputs, artifact)
         for boxes, scores in zip(*outputs, strict=True):
-            truth = split.boxes(index)
-            found = decode_detections(boxes, scores, split.sizes[index], before, after)
-            metric.add(
-                true_boxes=truth.xyxy, true_classes=truth.class_ids, crowd=truth.crowd, difficult=truth.difficult,
-                areas=truth.areas, boxes=found[0], scores=found[1], class_ids=found[2],
-            )  # fmt: skip
-            index += 1
+            count.add(boxes, scores)
         advance(len(outputs[0]))
     seconds = time.perf_counter() - began
     return DetectionEvaluation(metric.result(), metric, artifact.task.classes, seconds, predictor.device)

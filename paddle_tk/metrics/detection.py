@@ -57,6 +57,11 @@ class DetectionFigures:
     n: int
     n_boxes: int
 
+    @property
+    def main(self) -> dict[str, float]:
+        """The mean average precisions by name, 0 where there is no truth to measure by."""
+        return {name: float(getattr(self, name) or 0.0) for name in ("map50_95", "map50", "map75")}
+
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON types."""
         return asdict(self)

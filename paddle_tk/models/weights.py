@@ -12,7 +12,7 @@ import paddle
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
-from paddle_tk.errors import ArtifactError
+from paddle_tk.errors import ArtifactError, some
 from paddle_tk.files import write_bytes_atomic
 from paddle_tk.manifest import NAME as MANIFEST
 from paddle_tk.manifest import load_manifest
@@ -80,19 +80,14 @@ class WeightReport:
         if other:
             found.append(f"left as initialised, the file has another shape: {_shapes(other)}")
         if self.missing:
-            found.append(f"left as initialised, not in the file: {_some(self.missing)}")
+            found.append(f"left as initialised, not in the file: {some(self.missing, _SHOWN)}")
         if self.unexpected:
-            found.append(f"in the file but not in the network, ignored: {_some(self.unexpected)}")
+            found.append(f"in the file but not in the network, ignored: {some(self.unexpected, _SHOWN)}")
         return found
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
 def _shapes(items: Sequence[WrongShape]) -> str:
-    return _some([f"{item.name} {list(item.in_file)}, needed {list(item.in_network)}" for item in items])
+    return some([f"{item.name} {list(item.in_file)}, needed {list(item.in_network)}" for item in items], _SHOWN)
 
 
 def read_weights(path: Path | str) -> dict[str, Array]:

@@ -112,10 +112,8 @@ def build_dataset(config: Config, output: Output) -> DatasetBundle:
     """Loads and splits the dataset, and says what was left out."""
     data = config.data
     bundle = load_dataset(data.name, **data.dataset_arguments)
-    if bundle.skipped:
-        output.warn(f"{len(bundle.skipped)} unreadable image(s) left out: {', '.join(bundle.skipped[:5])}")
-    for note in bundle.notes:
-        output.warn(note)
+    for remark in bundle.remarks:
+        output.warn(remark)
     sizes = ", ".join(f"{name} {len(split)}" for name, split in bundle.splits.items())
     output.say(f"dataset {bundle.name}: {len(bundle.classes)} classes, {sizes}")
     return bundle

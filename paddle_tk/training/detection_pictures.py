@@ -11,16 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from paddle_tk.metrics.detection_curves import PrecisionRecall
-from paddle_tk.training.pictures import (
-    DPI,
-    MAX_NUMBERED_CLASSES,
-    MAX_SIDE_INCHES,
-    RIGHT_COLOUR,
-    label_axes,
-    pixels,
-    short,
-    write_counts,
-)
+from paddle_tk.training.pictures import DPI, RIGHT_COLOUR, matrix_picture, pixels, short
 
 TRUE_COLOUR, FOUND_COLOUR = RIGHT_COLOUR, "#bf5700"
 MAX_IMAGES = 9
@@ -159,15 +150,6 @@ def detection_confusion_picture(matrix: np.ndarray, classes: Sequence[str]) -> n
     count = len(classes) + 1
     if matrix.shape != (count, count) or count == 1:
         raise ValueError(f"the matrix must be ({count}, {count}) for {count - 1} classes, got {matrix.shape}")
-    totals = matrix.sum(axis=1, keepdims=True)
-    shares = np.divide(matrix, totals, out=np.zeros(matrix.shape, dtype=np.float64), where=totals > 0)
-    side = min(MAX_SIDE_INCHES, 3.0 + 0.45 * count)
-    figure = Figure(figsize=(side, side), dpi=DPI, layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")
-    label_axes(axes, [*classes, _BACKGROUND])
-    if count <= MAX_NUMBERED_CLASSES:
-        write_counts(axes, matrix, shares)
     objects, wrong = int(matrix[:-1].sum()), int(matrix[-1].sum())
-    axes.set_title(f"{np.trace(matrix)} of {objects} objects found\n{wrong} detections of nothing", fontsize=10)
-    return pixels(figure)
+    title = f"{np.trace(matrix)} of {objects} objects found\n{wrong} detections of nothing"
+    return matrix_picture(matrix, [*classes, _BACKGROUND], title, margin_inches=3.0, title_size=10)

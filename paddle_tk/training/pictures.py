@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 RIGHT_COLOUR, WRONG_COLOUR = "#1a7f37", "#cf222e"
 DPI = 100
-MAX_SIDE_INCHES = 12.0
-MAX_NUMBERED_CLASSES = 30  # beyond that the counts would not be readable
+_MAX_SIDE_INCHES = 12.0
+_MAX_NUMBERED_CLASSES = 30  # beyond that the counts would not be readable
 _MAX_TICKS = 50
 _LONGEST_NAME = 18
 _COLUMNS = 8
@@ -36,23 +36,46 @@ def confusion_matrix_picture(matrix: np.ndarray, classes: Sequence[str]) -> np.n
     count = len(classes)
     if matrix.shape != (count, count) or count == 0:
         raise ValueError(f"the matrix must be ({count}, {count}) for {count} classes, got {matrix.shape}")
+    n = int(matrix.sum())
+    top1 = f"{np.trace(matrix) / n:.4f}" if n else "none"
+    return matrix_picture(matrix, classes, f"n = {n}, top-1 = {top1}")
+
+
+def matrix_picture(
+    matrix: np.ndarray,
+    names: Sequence[str],
+    title: str,
+    *,
+    margin_inches: float = 2.5,
+    title_size: float | str = "large",
+) -> np.ndarray:
+    """Draws a square matrix of counts as ``confusion_matrix_picture`` describes.
+
+    Args:
+        matrix: (N, N), rows true, columns predicted.
+        names: N names.
+        title: Above it.
+        margin_inches: Room for title and names.
+        title_size: In points, or one of matplotlib's names; "large" is its own choice.
+
+    Returns:
+        RGB, (height, width, 3), uint8.
+    """
+    count = len(names)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.zeros(matrix.shape, dtype=np.float64), where=totals > 0)
-    side = min(MAX_SIDE_INCHES, 2.5 + 0.45 * count)
+    side = min(_MAX_SIDE_INCHES, margin_inches + 0.45 * count)
     figure = Figure(figsize=(side, side), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")
-    label_axes(axes, classes)
-    if count <= MAX_NUMBERED_CLASSES:
-        write_counts(axes, matrix, shares)
-    n = int(matrix.sum())
-    top1 = f"{np.trace(matrix) / n:.4f}" if n else "none"
-    axes.set_title(f"n = {n}, top-1 = {top1}")
+    _label_axes(axes, names)
+    if count <= _MAX_NUMBERED_CLASSES:
+        _write_counts(axes, matrix, shares)
+    axes.set_title(title, fontsize=title_size)
     return pixels(figure)
 
 
-def label_axes(axes: Any, classes: Sequence[str]) -> None:
-    """Writes class names along both axes of a confusion matrix, of many classes every second, third, ..."""
+def _label_axes(axes: Any, classes: Sequence[str]) -> None:
     step = math.ceil(len(classes) / _MAX_TICKS)
     positions = range(0, len(classes), step)
     names = [short(classes[position]) for position in positions]
@@ -62,8 +85,7 @@ def label_axes(axes: Any, classes: Sequence[str]) -> None:
     axes.set_ylabel("true")
 
 
-def write_counts(axes: Any, matrix: np.ndarray, shares: np.ndarray) -> None:
-    """Writes the counts above 0 into their cells, (C, C), readable on a colour for ``shares`` in 0..1."""
+def _write_counts(axes: Any, matrix: np.ndarray, shares: np.ndarray) -> None:
     for (row, column), value in np.ndenumerate(matrix):
         if value:
             colour = "white" if shares[row, column] > 0.5 else "black"

@@ -50,7 +50,7 @@ def load_cifar10(
     Raises:
         DataError: Nothing was found, or a file is damaged; the message names it.
     """
-    location = _locate(Path(root).expanduser() if root is not None else dataset_folder("cifar10"))
+    location = _locate(dataset_folder("cifar10", root))
     found = dict(_archive_batches(location) if location.is_file() else _folder_batches(location))
     for name in (*TRAIN_FILES, TEST_FILE, META_FILE):
         if name not in found:

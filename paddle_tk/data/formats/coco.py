@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from paddle_tk.data.boxes import Boxes, DetectionSplit
+from paddle_tk.data.boxes import Boxes, DetectionSplit, check_size
 from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.formats.coco_json import Annotation, Category, CocoFile, CocoImage, read_coco_file
 from paddle_tk.data.formats.detection_boxes import (
@@ -19,7 +19,7 @@ from paddle_tk.data.formats.detection_boxes import (
     grouped,
     spans_area,
 )
-from paddle_tk.data.formats.detection_bundle import Annotated, check_size, detection_bundle
+from paddle_tk.data.formats.detection_bundle import Annotated, detection_bundle
 from paddle_tk.data.formats.detection_files import ImageFile, examine_images, inside, split_of, stat_image
 from paddle_tk.data.home import dataset_folder
 from paddle_tk.data.verify import FileStat
@@ -73,7 +73,7 @@ def load_coco(
     Raises:
         DataError: Anything that cannot be used; the message names the file, the entry and the value.
     """
-    folder = Path(root).expanduser() if root is not None else dataset_folder("coco")
+    folder = dataset_folder("coco", root)
     return detection_bundle(
         read_coco(folder, skip_unreadable=skip_unreadable),
         name="coco",
@@ -109,7 +109,7 @@ def load_coco2017(
     Raises:
         DataError: Anything that cannot be used; the message names the file, the entry and the value.
     """
-    folder = Path(root).expanduser() if root is not None else dataset_folder("coco2017")
+    folder = dataset_folder("coco2017", root)
     names = {"train": "train2017", "test": "val2017"}
     sources = {
         split: _Source(folder / "annotations" / f"instances_{name}.json", (folder / name, folder / "images" / name))

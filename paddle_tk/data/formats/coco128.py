@@ -56,7 +56,7 @@ def load_coco128(
     Raises:
         DataError: It was not found or is damaged; the message names the file.
     """
-    folder = _folder(Path(root).expanduser() if root is not None else dataset_folder("coco128"))
+    folder = _folder(dataset_folder("coco128", root))
     images = folder / "images" / PART
     layout = YoloLayout(folder, {"train": folder_images(images)}, COCO_CLASSES, stray_labels([images]))
     return detection_bundle(

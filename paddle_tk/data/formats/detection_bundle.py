@@ -80,16 +80,6 @@ def detection_bundle(
     )
 
 
-def check_size(path: str, entry: str, stated: tuple[int, int], actual: tuple[int, int]) -> None:
-    """Refuses an annotation that was made for an image of another size; both are (height, width)."""
-    if stated != actual:
-        turned = " (they are swapped: was the image turned by its EXIF orientation?)" if stated == actual[::-1] else ""
-        raise DataError(
-            f"{entry} says {stated[1]}x{stated[0]} px, but {path} is {actual[1]}x{actual[0]} px{turned}",
-            "correct the annotation or the image",
-        )
-
-
 def _check(found: Annotated, name: str) -> None:
     for part, split in found.splits.items():
         if not len(split):

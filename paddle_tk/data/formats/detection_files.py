@@ -5,22 +5,20 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from PIL import Image
 
-from paddle_tk.data.bundle import read_image
+from paddle_tk.data.bundle import SPLITS, read_image
 from paddle_tk.data.formats.image_folder import SUFFIXES
-from paddle_tk.data.verify import FileStat, unreadable_files
+from paddle_tk.data.verify import FileStat, checked_images
 from paddle_tk.errors import DataError
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNED = frozenset({5, 6, 7, 8})  # its values that swap width and height
 _XMP = ("xmp", "XML:com.adobe.xmp")
-_SHOWN = 5
-_SPLITS = ("train", "val", "test")
 
 
 class ImageFile(NamedTuple):
@@ -34,7 +32,7 @@ class ImageFile(NamedTuple):
 
 def split_of(name: str) -> str | None:
     """Returns the split that a folder or file is named after: "train2017" is "train", "valid" is "val"."""
-    return next((split for split in _SPLITS if name.lower().startswith(split)), None)
+    return next((split for split in SPLITS if name.lower().startswith(split)), None)
 
 
 def is_image(name: str) -> bool:
@@ -84,12 +82,7 @@ def examine_images(
         DataError: Files cannot be decoded and are not to be skipped.
     """
     listed = {file.path: file for file in files}
-    bad = unreadable_files(root, _by_folder(root, listed))
-    if bad and not skip_unreadable:
-        raise DataError(
-            f"{len(bad)} image file(s) cannot be decoded: {some(bad)}",
-            "repair or remove them, or go on without them with data.skip_unreadable=true",
-        )
+    bad = checked_images(root, _by_folder(root, listed), skip_unreadable=skip_unreadable)
     left_out = frozenset(bad)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -119,9 +112,3 @@ def _by_folder(root: Path, files: Mapping[str, FileStat]) -> dict[str, list[File
     for path, file in files.items():
         groups.setdefault(os.path.dirname(path), []).append(file)
     return {os.path.relpath(folder, root): sorted(group) for folder, group in sorted(groups.items())}
-
-
-def some(names: Sequence[str]) -> str:
-    """Joins the first few names of a list, for a message."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

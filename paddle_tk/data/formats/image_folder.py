@@ -12,14 +12,13 @@ import numpy as np
 from paddle_tk.data.bundle import DatasetBundle, FileSplit, fingerprint
 from paddle_tk.data.home import dataset_folder
 from paddle_tk.data.splits import TEST, VAL, stratified_split
-from paddle_tk.data.verify import FileStat, unreadable_files
-from paddle_tk.errors import DataError
+from paddle_tk.data.verify import FileStat, checked_images
+from paddle_tk.errors import DataError, some
 from paddle_tk.files import canonical_json, sha256_bytes
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 _LAYOUT = "expected root/{train,val,test}/<class>/*.jpg or root/<class>/*.jpg (also jpeg, png, bmp, webp)"
 _VAL_NAMES = ("val", "validation")
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -68,16 +67,11 @@ def load_image_folder(
         DataError: No such folder, no classes, an empty class, splits of other classes, or files that cannot
             be decoded.
     """
-    folder = Path(root).expanduser() if root is not None else dataset_folder("image_folder")
+    folder = dataset_folder("image_folder", root)
     listings = _listings(folder)
     classes = tuple(sorted(listings["train"].files))
     _check_classes(folder, listings, classes)
-    bad = unreadable_files(folder, _by_class_folder(folder, listings))
-    if bad and not skip_unreadable:
-        raise DataError(
-            f"{len(bad)} image file(s) cannot be decoded: {_some(bad)}",
-            "repair or remove them, or go on without them with data.skip_unreadable=true",
-        )
+    bad = checked_images(folder, _by_class_folder(folder, listings), skip_unreadable=skip_unreadable)
     listings = {name: listing.without(frozenset(bad)) for name, listing in listings.items()}
     _check_not_empty(listings)
     return DatasetBundle(
@@ -139,7 +133,7 @@ def _check_classes(root: Path, listings: Mapping[str, _Listing], classes: Sequen
     for listing in listings.values():
         missing, extra = sorted(set(classes) - set(listing.files)), sorted(set(listing.files) - set(classes))
         if missing or extra:
-            told = [f"without {_some(missing)}"] * bool(missing) + [f"with unknown {_some(extra)}"] * bool(extra)
+            told = [f"without {some(missing)}"] * bool(missing) + [f"with unknown {some(extra)}"] * bool(extra)
             raise DataError(
                 f"the classes in {listing.folder} differ from those in {listings['train'].folder}: " + ", ".join(told),
                 "give every split the same class folders",
@@ -152,7 +146,7 @@ def _check_not_empty(listings: Mapping[str, _Listing]) -> None:
         empty = [name for name, files in listing.files.items() if not files]
         if empty:
             raise DataError(
-                f"no readable images for class {_some(empty)} in {listing.folder}",
+                f"no readable images for class {some(empty)} in {listing.folder}",
                 "add images or remove the class from every split",
             )
 
@@ -186,8 +180,3 @@ def _content_digest(root: Path, listings: Mapping[str, _Listing]) -> str:
     files = [file for listing in listings.values() for group in listing.files.values() for file in group]
     rows = sorted((os.path.relpath(file.path, root), file.size) for file in files)
     return sha256_bytes(canonical_json([[os.fsencode(path).hex(), size] for path, size in rows]))
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from paddle_tk.data.boxes import Boxes, DetectionSplit
+from paddle_tk.data.boxes import Boxes, DetectionSplit, check_size
 from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.formats.detection_boxes import checked_classes, clipped_corners, first_repeated, grouped
-from paddle_tk.data.formats.detection_bundle import Annotated, check_size, detection_bundle
+from paddle_tk.data.formats.detection_bundle import Annotated, detection_bundle
 from paddle_tk.data.formats.detection_files import ImageFile, examine_images, is_image, stat_image
 from paddle_tk.data.formats.voc_xml import VocFile, VocObject, read_voc_file
 from paddle_tk.data.home import dataset_folder
@@ -60,7 +60,7 @@ def load_voc(
     Raises:
         DataError: Anything that cannot be used; the message names the file, the entry and the value.
     """
-    folder = Path(root).expanduser() if root is not None else dataset_folder("voc")
+    folder = dataset_folder("voc", root)
     return detection_bundle(
         read_voc(folder, skip_unreadable=skip_unreadable),
         name="voc",

@@ -55,7 +55,7 @@ def load_yolo(
     Raises:
         DataError: Anything that cannot be used; the message names the file, the entry and the value.
     """
-    folder = Path(root).expanduser() if root is not None else dataset_folder("yolo")
+    folder = dataset_folder("yolo", root)
     layout = find_layout(folder)
     return detection_bundle(
         read_yolo(layout, skip_unreadable=skip_unreadable),

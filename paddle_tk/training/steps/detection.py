@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import paddle
 
 from paddle_tk.metrics.detection import DetectionMetric
 from paddle_tk.models.weights import to_array
-from paddle_tk.processing import decode_detections
+from paddle_tk.runtime.detections import DetectionCount, Found
 from paddle_tk.training.detection_pictures import (
     detection_confusion_picture,
     detections_picture,
@@ -21,15 +21,6 @@ from paddle_tk.training.loss_parts import LossParts
 _SHOWN = 9  # images in the sheet of samples
 _SHOWN_SCORE = 0.25
 _MOST_CLASSES = 100  # a larger confusion matrix is unreadable as a picture
-FIGURES = ("map50_95", "map50", "map75")
-
-
-class _Found(NamedTuple):
-    """Detections in one image: boxes float32 (K, 4) in its pixels, scores (K,), class ids (K,)."""
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    class_ids: np.ndarray
 
 
 class DetectionStep:
@@ -62,8 +53,8 @@ class DetectionStep:
         self._preprocessing, self._postprocessing = dict(preprocessing), dict(postprocessing)
         self._metric = DetectionMetric(self.classes)
         self._split: Any = None
-        self._samples: list[_Found] = []
-        self._done = 0
+        self._count: Any = None
+        self._samples: list[Found] = []
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Tells the loss which epoch it is, counted from 0: some assign boxes otherwise at first."""
@@ -83,8 +74,9 @@ class DetectionStep:
 
     def begin_evaluation(self, data: Any) -> None:
         """Forgets the last evaluation."""
-        self._split, self._done, self._samples = data.split, 0, []
+        self._split, self._samples = data.split, []
         self._metric.reset()
+        self._count = DetectionCount(self._metric, data.split, self._preprocessing, self._postprocessing)
 
     def evaluate(self, network: Any, images: paddle.Tensor, target: paddle.Tensor) -> float:
         """Counts an evaluation batch and returns its loss."""
@@ -92,26 +84,13 @@ class DetectionStep:
         total, parts = self.loss(*raw, target)
         self.metrics[0].update({name: float(value) for name, value in parts.items()}, int(target.shape[0]))
         boxes, scores = (to_array(value) for value in network.decode(raw))
-        for row in range(len(boxes)):
-            self._count(boxes[row], scores[row])
+        found = [self._count.add(*outputs) for outputs in zip(boxes, scores, strict=True)]
+        self._samples += found[: _SHOWN - len(self._samples)]
         return float(total)
-
-    def _count(self, boxes: np.ndarray, scores: np.ndarray) -> None:
-        """Holds the next image's detections against its annotation."""
-        index, self._done = self._done, self._done + 1
-        truth, size = self._split.boxes(index), self._split.sizes[index]
-        found = _Found(*decode_detections(boxes, scores, size, self._preprocessing, self._postprocessing))
-        self._metric.add(
-            true_boxes=truth.xyxy, true_classes=truth.class_ids, crowd=truth.crowd, difficult=truth.difficult,
-            areas=truth.areas, boxes=found.boxes, scores=found.scores, class_ids=found.class_ids,
-        )  # fmt: skip
-        if index < _SHOWN:
-            self._samples.append(found)
 
     def evaluation(self) -> dict[str, float]:
         """Returns the mean average precisions, 0 where nothing was found."""
-        figures = self._metric.result().to_dict()
-        return {name: float(figures[name] or 0.0) for name in FIGURES}
+        return self._metric.result().main
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Returns samples with true and predicted boxes, precision-recall curves and the confusion matrix."""

@@ -1,0 +1,60 @@
+"""A detector's outputs held against what is annotated, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from paddle_tk.data.boxes import DetectionSplit
+from paddle_tk.metrics.detection import DetectionMetric
+from paddle_tk.processing import decode_detections
+from paddle_tk.runtime.base import Array
+
+
+class Found(NamedTuple):
+    """Detections in one image, best first: boxes float32 (K, 4) in its pixels, scores (K,), class ids (K,)."""
+
+    boxes: Array
+    scores: Array
+    class_ids: Array
+
+
+class DetectionCount:
+    """Post-processes the outputs for a split's images, in the split's order, and counts them in a metric.
+
+    Args:
+        metric: Gets the detections; it is not reset.
+        split: The images.
+        preprocessing: As the manifest holds it.
+        postprocessing: As the manifest holds it.
+    """
+
+    def __init__(
+        self,
+        metric: DetectionMetric,
+        split: DetectionSplit,
+        preprocessing: Mapping[str, Any],
+        postprocessing: Mapping[str, Any],
+    ) -> None:
+        self._metric, self._split = metric, split
+        self._before, self._after = dict(preprocessing), dict(postprocessing)
+        self.n = 0
+
+    def add(self, boxes: Array, scores: Array) -> Found:
+        """Counts the next image.
+
+        Args:
+            boxes: (N, 4), x1 y1 x2 y2 in pixels of the input.
+            scores: (N, C), 0..1.
+
+        Returns:
+            Its detections.
+        """
+        truth, size = self._split.boxes(self.n), self._split.sizes[self.n]
+        self.n += 1
+        found = Found(*decode_detections(boxes, scores, size, self._before, self._after))
+        self._metric.add(
+            true_boxes=truth.xyxy, true_classes=truth.class_ids, crowd=truth.crowd, difficult=truth.difficult,
+            areas=truth.areas, boxes=found.boxes, scores=found.scores, class_ids=found.class_ids,
+        )  # fmt: skip
+        return found
