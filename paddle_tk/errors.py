@@ -46,6 +46,14 @@ class CheckFailed(PaddleTkError):
     exit_code = 1
 
 
+class Stopped(PaddleTkError):
+    """A signal ended the work after its state was saved; exit code 128 + the signal's number."""
+
+    def __init__(self, problem: str, fix: str, signal_number: int) -> None:
+        super().__init__(problem, fix)
+        self.exit_code = 128 + signal_number
+
+
 def some(names: Sequence[str], shown: int = 5) -> str:
     """Joins the first few names of a list, for a message, and counts the rest."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""

@@ -18,11 +18,15 @@ SCHEMA_VERSION = 1
 
 def write_manifest(folder: Path, artifact: ModelArtifact) -> Path:
     """Writes ``folder/manifest.json`` and returns its path."""
-    payload = {"schema_version": SCHEMA_VERSION, **asdict(artifact)}
-    payload["preprocessing"] = artifact.preprocessing.to_dict()
     path = folder / NAME
-    write_json(path, payload)
+    write_json(path, artifact_to_dict(artifact))
     return path
+
+
+def artifact_to_dict(artifact: ModelArtifact) -> dict[str, Any]:
+    """Returns what a manifest holds, in plain JSON types."""
+    raw = {"schema_version": SCHEMA_VERSION, **asdict(artifact)}
+    return {**raw, "preprocessing": artifact.preprocessing.to_dict()}
 
 
 def load_manifest(folder: Path) -> ModelArtifact:
@@ -36,7 +40,7 @@ def load_manifest(folder: Path) -> ModelArtifact:
         raise ArtifactError(f"{folder} holds no {NAME}", "give a run folder, a model folder or an ONNX file")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        artifact = _from_dict(raw)
+        artifact = artifact_from_dict(raw)
         for name, expected in artifact.sha256.items():
             _check_hash(folder, name, expected)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -58,7 +62,12 @@ def _check_hash(folder: Path, name: str, expected: str) -> None:
         )
 
 
-def _from_dict(raw: Mapping[str, Any]) -> ModelArtifact:
+def artifact_from_dict(raw: Mapping[str, Any]) -> ModelArtifact:
+    """Rebuilds an artifact from ``artifact_to_dict``'s result, without looking at its files.
+
+    Raises:
+        ValueError, KeyError, TypeError: It is not what a manifest of this release holds.
+    """
     fields = dict(raw)
     version = fields.pop("schema_version")
     if version != SCHEMA_VERSION:

@@ -116,6 +116,7 @@ class ModelArtifact:
         parent_sha256: Of the model file this one was made from.
         made_by: The step that made it and its version.
         metrics: Figures known when it was written, with their sample counts.
+        variant: Of an INT8 file, what its integer form is made for: "x86", "arm" or "tensorrt"; "" else.
     """
 
     path: str
@@ -131,6 +132,58 @@ class ModelArtifact:
     parent_sha256: str | None = None
     made_by: str = ""
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    variant: str = ""
+
+
+@dataclass(frozen=True)
+class TensorRange:
+    """What an activation tensor's values were over the calibration images.
+
+    Attributes:
+        low: Smallest value seen.
+        high: Largest value seen.
+        threshold: The observer's choice of |value| beyond which values are clipped; above 0, at most max |value| but
+            for rounding.
+        algorithm: The observer that chose it.
+        batches: Batches it has seen.
+    """
+
+    low: float
+    high: float
+    threshold: float
+    algorithm: str
+    batches: int
+
+    def __post_init__(self) -> None:
+        if not (self.low <= self.high and 0 <= self.threshold < math.inf):
+            raise ValueError(f"expected low <= high and a finite threshold >= 0, got {self}")
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """What became of a model's nodes.
+
+    Attributes:
+        target: "x86", "arm" or "tensorrt".
+        method: "ptq" or "qat".
+        algorithm: The observer that chose the activations' thresholds.
+        quantized: Names of the nodes that compute in integers.
+        skipped: Names of nodes that could have and compute in float, and why.
+        calibration: The images the ranges come from: "images" (how many), "origin", "size".
+        scales: Summary of the scales, by kind of tensor: "n", "smallest", "median", "largest".
+    """
+
+    target: str
+    method: str
+    algorithm: str
+    quantized: tuple[str, ...]
+    skipped: Mapping[str, str]
+    calibration: Mapping[str, Any]
+    scales: Mapping[str, Mapping[str, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON types."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

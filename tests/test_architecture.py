@@ -39,6 +39,7 @@ FENCES = {
     "onnx": {"export"},
     "onnxruntime": {"runtime/onnx_predictor.py", "measure", "export/qdq.py"},
     "openvino": {"runtime/openvino_predictor.py"},
+    "tensorrt": {"runtime/tensorrt_engine.py"},
     "torch": {"compare"},
     "ppdet": {"models/picodet.py"},
 }
@@ -109,6 +110,13 @@ def test_paddle_is_not_imported_before_threads_are_set(path: Path) -> None:
 def test_processing_imports_only_numpy_and_cv2() -> None:
     roots = {m.split(".")[0] for m, _ in _imports(PACKAGE / "processing.py")}
     assert roots - sys.stdlib_module_names <= {"numpy", "cv2"}
+
+
+def test_tensorrt_engine_can_be_copied_to_a_device() -> None:
+    path = PACKAGE / "runtime" / "tensorrt_engine.py"
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 6))
+    roots = {m.split(".")[0] for m, _ in _imports(path)}
+    assert roots - sys.stdlib_module_names <= {"numpy", "tensorrt"}
 
 
 def _sources() -> list[Path]:

@@ -35,7 +35,7 @@ def test_config_page_names_every_key_with_its_default(key: str, default: object)
 
 def test_config_page_names_no_key_that_does_not_exist() -> None:
     page = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `((?:model|data|trainer)\.\w+)`(?: \*)? \|", page, re.M)
+    rows = re.findall(r"^\| `((?:model|data|trainer|quantize)\.\w+)`(?: \*)? \|", page, re.M)
     aliases = {"trainer.batch_size", "trainer.num_workers"}
     assert set(rows) <= set(all_fields(Config)) | aliases
 

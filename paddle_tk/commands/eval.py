@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from paddle_tk.cli import EXIT_OK, Output, all_overrides, make_parser, run_command
-from paddle_tk.commands.shared import add_data_options, add_device_option, add_model_option, at_least_one, start
+from paddle_tk.commands.shared import (
+    add_data_options,
+    add_device_option,
+    add_engine_option,
+    add_foreign_options,
+    add_model_option,
+    at_least_one,
+    load_with_engine,
+    open_any_model,
+    start,
+    where,
+)
 
 if TYPE_CHECKING:
     from paddle_tk.evaluate.classification import ClassificationEvaluation
@@ -21,6 +32,8 @@ _DESCRIPTION = """Evaluate a model on the held-out images of its own run, or on 
 
   python tools/eval.py --model runs/resnet18
   python tools/eval.py --model exported/model.onnx --json result.json
+  python tools/eval.py --model exported/model.onnx --engine auto
+  python tools/eval.py --model other.onnx --task classification --classes names.txt --data image_folder data.root=photos
   python tools/eval.py --model runs/flowers --data image_folder data.root=~/other_flowers --split test"""
 _MAX_ROWS = 40
 
@@ -33,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="default: test")
     parser.add_argument("--batch-size", type=at_least_one, metavar="N", help="images per batch (default: the config's)")
     add_device_option(parser)
+    add_engine_option(parser)
     parser.add_argument("--json", type=Path, metavar="F", help="also write the figures as JSON")
     parser.add_argument(
         "--plots",
@@ -40,13 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="D",
         help="also draw the confusion matrix and a detector's precision and recall",
     )
+    add_foreign_options(parser)
     return run_command(parser, _body, argv)
 
 
 def _body(arguments: argparse.Namespace, output: Output) -> int:
-    from paddle_tk.runtime.load import load_predictor, open_model
-
-    source = open_model(arguments.model)
+    source = open_any_model(arguments.model, arguments)
+    for note in source.notes:
+        output.warn(note)
     device, threads = start(arguments.device)
     from paddle_tk.evaluate.classes import check_classes
     from paddle_tk.evaluate.classification import ClassificationEvaluation
@@ -58,10 +73,11 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
     if not data.own and arguments.split == "test":
         output.say(f"it is not known whether the model was trained on some of these images of {data.bundle.name}")
     split = data.bundle.splits[arguments.split]
+    predictor, engine = load_with_engine(source, arguments.engine, device=device, threads=threads, output=output)
     workers, prefetch = data.workers(split)
     with output.progress(f"{data.bundle.name} {arguments.split}", len(split)) as advance:
         found = evaluate(
-            load_predictor(source, device=device, threads=threads),
+            predictor,
             split,
             batch_size=arguments.batch_size or data.config.data.batch_size,
             label_smoothing=data.label_smoothing,
@@ -79,6 +95,7 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
             "model": str(arguments.model),
             "model_sha256": source.sha256,
             "format": source.artifact.format,
+            **engine,
             "dataset": data.bundle.name,
             "dataset_fingerprint": data.bundle.fingerprint,
             "split": arguments.split,
@@ -88,7 +105,7 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
     loss = f", loss {found.loss:.4f}" if isinstance(found, ClassificationEvaluation) else ""
     output.result(
         f"{data.bundle.name} {arguments.split}: {figures}{loss} (n={found.n}), "
-        f"{found.images_per_second:.0f} images/s on {found.device}"
+        f"{found.images_per_second:.0f} images/s on {where(predictor)}"
     )
     return EXIT_OK
 

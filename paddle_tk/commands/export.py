@@ -17,14 +17,17 @@ from paddle_tk.manifest import load_manifest
 
 if TYPE_CHECKING:
     from paddle_tk.data.bundle import ImageSplit
+    from paddle_tk.export.onnx import OnnxModel
     from paddle_tk.runtime.load import ModelSource
 
 _DESCRIPTION = """Export a Paddle model to ONNX and prove on real images that both compute the same.
 
   python tools/export.py --model runs/resnet18 --output exported
   python tools/export.py --model runs/resnet18 --output exported --opset 13 --dynamic-batch
+  python tools/export.py --model runs/resnet18 --output exported --target-device jetson-nano
 
---output gets model.onnx (classes and preprocessing inside), manifest.json, parity.json and the training's config.
+Batch norms and constants are folded. --output gets model.onnx (classes and preprocessing inside), manifest.json,
+parity.json and the training's config.
 Exit code 1, and nothing written, where ONNX Runtime and Paddle disagree."""
 _LEAST, _MOST = 8, 4096  # pixels a side
 
@@ -34,8 +37,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("tools/export.py", _DESCRIPTION)
     add_model_option(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="D", help="folder to write")
-    parser.add_argument("--opset", type=int, default=17, metavar="N", help="ONNX operator set, 9 to 21 (default: 17)")
+    parser.add_argument(
+        "--target-device", metavar="NAME", help="write what this device's engine takes, for instance jetson-nano"
+    )
+    parser.add_argument(
+        "--opset", type=int, metavar="N", help="ONNX operator set, 9 to 21 (default: 17, or the device's newest below)"
+    )
+    parser.add_argument("--ir-version", type=int, metavar="N", help="ONNX file format (default: that of the opset)")
     parser.add_argument("--input-size", type=_size, metavar="HxW", help="pixels (default: the training's)")
+    parser.add_argument(
+        "--allow-unvalidated",
+        action="store_true",
+        help="another --input-size than the trained one is for latency only, and the manifest says so",
+    )
     parser.add_argument("--dynamic-batch", action="store_true", help="any batch size (default: 1, fixed)")
     parser.add_argument("--samples", type=at_least_one, default=64, metavar="N", help="images to compare (default: 64)")
     parser.add_argument(
@@ -63,9 +77,13 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
 
     target = arguments.output.expanduser().resolve()
     replaced = require_replaceable(target, _earlier_files(target), "export")
-    source = open_model(arguments.model)
-    from paddle_tk.pipelines.export_model import export_model, require_paddle
+    from paddle_tk.export.target import resolve_target
+    from paddle_tk.pipelines.export_model import export_model, refuse_onnx, require_paddle
 
+    wanted = resolve_target(arguments.target_device, arguments.opset, arguments.ir_version)
+    if arguments.model.is_file() and arguments.model.suffix == ".onnx":
+        refuse_onnx(arguments.model)
+    source = open_model(arguments.model)
     require_paddle(source)
     split, name = _split(source, arguments, output)
     count = min(arguments.samples, len(split)) if split is not None else arguments.samples
@@ -77,23 +95,29 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
             split_name=name,
             count=count,
             input_size=arguments.input_size,
-            opset=arguments.opset,
+            target=wanted,
             dynamic_batch=arguments.dynamic_batch,
+            latency_only=arguments.allow_unvalidated,
             tolerance=arguments.tolerance,
             threads=threads,
             debug=arguments.debug,
             advance=advance,
         )
         size_mib = model.file.stat().st_size / MIB
-    if model.opset != arguments.opset:
-        output.warn(f"the network needs opset {model.opset}, {arguments.opset} was asked for")
-    _warn_of_size(source, model.artifact.preprocessing.size, output)
+    if model.opset != wanted.opset:
+        output.warn(f"the network needs opset {model.opset}, {wanted.opset} was asked for")
+    _tell_size(source, model.artifact.preprocessing.size, arguments.allow_unvalidated, output)
     output.say(f"parity: {parity.line()}")
     output.result(
-        f"ONNX opset {model.opset}, {size_mib:.1f} MiB, input {list(model.artifact.inputs[0].shape)} -> "
-        f"{arguments.output}" + (" (an earlier export was replaced)" if replaced else "")
+        f"{_form(model)}, {size_mib:.1f} MiB -> {arguments.output}"
+        + (" (an earlier export was replaced)" if replaced else "")
     )
     return EXIT_OK
+
+
+def _form(model: OnnxModel) -> str:
+    form, shape = model.form, list(model.artifact.inputs[0].shape)
+    return f"ONNX opset {form['opset']}, IR version {form['ir_version']}, {form['nodes']} nodes, input {shape}"
 
 
 def _split(source: ModelSource, arguments: argparse.Namespace, output: Output) -> tuple[ImageSplit | None, str]:
@@ -111,9 +135,11 @@ def _split(source: ModelSource, arguments: argparse.Namespace, output: Output) -
     return bundle.splits["test"], f"{bundle.name} test images"
 
 
-def _warn_of_size(source: ModelSource, size: tuple[int, int], output: Output) -> None:
+def _tell_size(source: ModelSource, size: tuple[int, int], latency_only: bool, output: Output) -> None:
     trained = source.artifact.preprocessing.size
-    if size != trained:
+    if size != trained and latency_only:
+        output.say(f"for latency only: trained at {trained[0]}x{trained[1]} px, exported at {size[0]}x{size[1]}")
+    elif size != trained:
         output.warn(
             f"the model was trained at {trained[0]}x{trained[1]} px and exported at {size[0]}x{size[1]}: its accuracy "
             "there may be far lower; measure it with tools/eval.py before it is used"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,11 +13,11 @@ from paddle_tk.config.load import LoadedConfig, load_config
 from paddle_tk.errors import PaddleTkError
 from paddle_tk.files import write_json
 from paddle_tk.training.run_folder import (
-    CHECKPOINTS,
     CONFIG,
     ENVIRONMENT,
     MODEL,
     Run,
+    discard_unstarted,
     locked,
     open_run,
     read_result,
@@ -61,7 +60,7 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
         raise
     finally:
         if code == EXIT_BAD_INPUT and run.fresh:
-            _discard(run.folder)
+            discard_unstarted(run.folder)
     return code
 
 
@@ -81,12 +80,6 @@ def _train(run: Run, loaded: LoadedConfig, arguments: argparse.Namespace, output
     flags = [flag for flag in ("--quiet", "--debug") if getattr(arguments, flag[2:])]
     command = [sys.executable, "-m", "paddle_tk.commands.train", "--worker", str(run.folder), *flags]
     return supervise(command, max_retries=trainer.max_retries, retry_delay=trainer.retry_delay, output=output)
-
-
-def _discard(folder: Path) -> None:
-    """Removes the folder of a run that never started, so that bad input leaves nothing behind."""
-    if not any((folder / CHECKPOINTS).glob("epoch-*")):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _work(folder: Path, output: Output) -> int:

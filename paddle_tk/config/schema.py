@@ -250,6 +250,53 @@ class TrainerConfig(Section):
         return self
 
 
+class QuantizeConfig(Section):
+    """How a trained model becomes an INT8 model, and what that model must keep to before it ships."""
+
+    method: Literal["ptq", "qat"] = Field(
+        "ptq",
+        description="ptq: calibration only; qat: fine-tuning with fake quantizers",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    algorithm: Literal["abs_max", "hist", "avg", "kl", "mse", "emd"] = Field(
+        "abs_max", description="observer that decides where activations are clipped", json_schema_extra=NOT_IDENTITY
+    )
+    samples: int = Field(512, ge=1, le=100000, description="calibration images", json_schema_extra=NOT_IDENTITY)
+    batch_size: int = Field(32, ge=1, le=4096, description="calibration images at once", json_schema_extra=NOT_IDENTITY)
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="choice of the images", json_schema_extra=NOT_IDENTITY)
+    max_drop: float = Field(
+        0.01, ge=0, le=1, description="largest loss of the main metric, as a share", json_schema_extra=NOT_IDENTITY
+    )
+    min_agreement: float = Field(
+        0.95, ge=0, le=1, description="least share of images with FP32's answer", json_schema_extra=NOT_IDENTITY
+    )
+    max_size_ratio: float = Field(
+        0.3, gt=0, le=10, description="largest INT8 / FP32 file size", json_schema_extra=NOT_IDENTITY
+    )
+    max_latency_ratio: float = Field(
+        1.0, gt=0, le=100, description="largest INT8 / FP32 latency", json_schema_extra=NOT_IDENTITY
+    )
+    allow_slow: bool = Field(
+        False, description="let a model pass that is slower than that", json_schema_extra=NOT_IDENTITY
+    )
+    latency_rounds: int = Field(
+        7, ge=0, le=1000, description="fresh sessions of each model, in turn; 0: none", json_schema_extra=NOT_IDENTITY
+    )
+    latency_repeats: int = Field(
+        20, ge=1, le=100000, description="timed runs in each session", json_schema_extra=NOT_IDENTITY
+    )
+    epochs: int = Field(2, ge=1, le=1000, description="qat: length of the fine-tuning", json_schema_extra=NOT_IDENTITY)
+    learning_rate: float | None = Field(
+        None, gt=0, le=100, description="qat: peak; null: 1 % of the training's", json_schema_extra=NOT_IDENTITY
+    )
+    moving_rate: float = Field(
+        0.99, ge=0, lt=1, description="qat: decay of the activations' running scale", json_schema_extra=NOT_IDENTITY
+    )
+    freeze_norm: bool = Field(
+        True, description="qat: batch norm keeps its statistics and trains with them", json_schema_extra=NOT_IDENTITY
+    )
+
+
 class Config(Section):
     """A whole config: what ``config.yaml`` in a run folder holds."""
 
@@ -258,3 +305,4 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     trainer: TrainerConfig = TrainerConfig()
+    quantize: QuantizeConfig = QuantizeConfig()

@@ -24,10 +24,20 @@ from paddle_tk.errors import BadInput, CheckFailed
 # What Paddle2ONNX 2.1 can write; below 9 its integer constants are not valid.
 OLDEST_OPSET, NEWEST_OPSET, DEFAULT_OPSET = 9, 21, 17
 _TIMEOUT_SECONDS = 1800
-# The default optimize_tool ("polygraphy") installs packages with pip while it runs.
+# The default optimize_tool ("polygraphy") installs packages with pip while it runs. Whatever else may try to is ended:
+# SystemExit passes through "except Exception". Paddle itself starts programs (which, ldd) while it is imported.
 _CHILD = """
 import sys
 import paddle2onnx
+
+def forbid(event, arguments):
+    started = event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty")
+    installer = event == "import" and arguments[0].split(".")[0] in ("pip", "ensurepip", "polygraphy")
+    if started or installer:
+        what = arguments[0] if installer else " ".join(map(str, arguments[:2]))
+        sys.exit("ERROR: a conversion installs nothing and starts no program, it was about to: " + what)
+
+sys.addaudithook(forbid)
 model, parameters, target, opset = sys.argv[1:]
 paddle2onnx.export(model, parameters, target, opset_version=int(opset), verbose=True, optimize_tool="none")
 """

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddle_tk import __version__
-from paddle_tk.environment.versions import installed_versions
 from paddle_tk.errors import BadInput, CheckFailed
 from paddle_tk.export.box_parity import BoxParity
-from paddle_tk.export.convert import layer_to_onnx
+from paddle_tk.export.convert import DEFAULT_OPSET, layer_to_onnx
 from paddle_tk.export.parity import Parity
+from paddle_tk.export.target import OnnxTarget
 from paddle_tk.files import sha256_file, write_bytes_atomic, write_json
 from paddle_tk.manifest import write_manifest
 from paddle_tk.types import InputSpec, ModelArtifact
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 MODEL, PARITY = "model.onnx", "parity.json"
 MADE_BY = f"paddle_tk {__version__} export"
 _INPUT, _BATCH = "image", "batch"
-_VERSIONS = ("paddlepaddle", "paddle2onnx", "onnx")
 
 
 @dataclass(frozen=True)
@@ -35,11 +33,14 @@ class OnnxModel:
         artifact: Its manifest, without the parity figures.
         file: The ONNX file.
         opset: The operator set it was written with.
+        form: What the manifest says of the file besides: "opset", "ir_version", "nodes", "nodes_converted" (as many
+            had the graph before it was simplified), "device" it is for and "versions" of what made it.
     """
 
     artifact: ModelArtifact
     file: Path
     opset: int
+    form: Mapping[str, Any] = field(default_factory=dict)
 
 
 def resized(artifact: ModelArtifact, size: tuple[int, int] | None) -> ModelArtifact:
@@ -62,36 +63,37 @@ def resized(artifact: ModelArtifact, size: tuple[int, int] | None) -> ModelArtif
 
 
 def write_onnx(
-    predictor: PaddlePredictor, folder: Path, *, opset: int, dynamic_batch: bool, debug: bool = False
+    predictor: PaddlePredictor,
+    folder: Path,
+    *,
+    opset: int = DEFAULT_OPSET,
+    dynamic_batch: bool,
+    target: OnnxTarget | None = None,
+    debug: bool = False,
 ) -> OnnxModel:
-    """Converts a model, checks it and writes ``folder/model.onnx``.
+    """Converts a model, folds its batch norms and constants, checks it and writes ``folder/model.onnx``.
 
     Args:
         predictor: The model; its manifest's preprocessing gives the input size.
         folder: An existing folder.
         opset: ONNX operator set.
         dynamic_batch: Leave the batch dimension free; else it is 1.
+        target: What the file is for; its operator set counts in place of ``opset``.
         debug: Let the converter write to the terminal.
 
     Raises:
-        BadInput: A package is not installed, the opset or the input size cannot be.
-        CheckFailed: The network cannot be converted, or the result is no valid ONNX model.
+        BadInput: A package is not installed; the opset, the IR version or the input size cannot be.
+        CheckFailed: The network cannot be converted, the target cannot take it, or the result is no valid ONNX model.
     """
-    parent = predictor.artifact
+    _require_onnx()
+    from paddle_tk.export.graph import opset_of
+    from paddle_tk.export.metadata import tool_versions, write_metadata
+
+    parent, wanted = predictor.artifact, target or OnnxTarget(opset)
     batch = None if dynamic_batch else 1
     shape = (batch, 3, *parent.preprocessing.size)
-    onnx = _onnx()
-    payload = layer_to_onnx(predictor.network, input_shape=shape, opset=opset, debug=debug)
-    model = onnx.load_model_from_string(payload)
-    _rename(model, [spec.name for spec in parent.outputs], dynamic_batch)
-    parent_sha256 = parent.sha256[parent.path]
-    _describe(model, parent, parent_sha256)
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except Exception as error:  # the checker and shape inference raise different classes
-        reason = " ".join(str(error).split())
-        raise CheckFailed(f"the converted model is not valid ONNX: {reason}", "try another --opset") from error
-    write_bytes_atomic(folder / MODEL, model.SerializeToString(deterministic=True))
+    payload = layer_to_onnx(predictor.network, input_shape=shape, opset=wanted.opset, debug=debug)
+    model, converted = _finished(payload, [spec.name for spec in parent.outputs], wanted, dynamic_batch)
     artifact = ModelArtifact(
         path=MODEL,
         format="onnx",
@@ -101,11 +103,23 @@ def write_onnx(
         outputs=tuple(InputSpec(value.name, (batch, *_sides(value)[1:])) for value in model.graph.output),
         preprocessing=parent.preprocessing,
         postprocessing=parent.postprocessing,
-        sha256={MODEL: sha256_file(folder / MODEL)},
-        parent_sha256=parent_sha256,
+        sha256={},
+        parent_sha256=parent.sha256[parent.path],
         made_by=MADE_BY,
     )
-    return OnnxModel(artifact, folder / MODEL, _opset(model))
+    write_metadata(model, artifact)
+    _check(model)
+    file = folder / MODEL
+    write_bytes_atomic(file, model.SerializeToString(deterministic=True))
+    form = {
+        "opset": opset_of(model),
+        "ir_version": int(model.ir_version),
+        "nodes": len(model.graph.node),
+        "nodes_converted": converted,
+        "device": wanted.name,
+        "versions": tool_versions(),
+    }
+    return OnnxModel(replace(artifact, sha256={MODEL: sha256_file(file)}), file, opset_of(model), form)
 
 
 def write_export(folder: Path, model: OnnxModel, parity: Parity | BoxParity, conditions: Mapping[str, Any]) -> None:
@@ -115,27 +129,48 @@ def write_export(folder: Path, model: OnnxModel, parity: Parity | BoxParity, con
         folder: Where the ONNX file lies.
         model: What ``write_onnx`` returned.
         parity: The comparison with its parent.
-        conditions: Further entries of parity.json.
+        conditions: What else both files say of the export.
     """
-    report = {
-        **parity.to_dict(),
-        "model_sha256": model.artifact.sha256[MODEL],
-        "parent_sha256": model.artifact.parent_sha256,
-        "opset": model.opset,
-        "versions": _versions(),
-        **conditions,
-    }
-    write_json(folder / PARITY, report)
-    write_manifest(folder, replace(model.artifact, metrics={"parity": parity.to_dict()}))
+    said = {**model.form, **conditions}
+    hashes = {"model_sha256": model.artifact.sha256[MODEL], "parent_sha256": model.artifact.parent_sha256}
+    write_json(folder / PARITY, {**parity.to_dict(), **hashes, **said})
+    write_manifest(folder, replace(model.artifact, metrics={"parity": parity.to_dict(), "export": said}))
 
 
-def _onnx() -> Any:
+def _require_onnx() -> None:
     try:
-        import onnx
-        import onnx.checker
+        import onnx  # noqa: F401
     except ImportError as error:
         raise BadInput("the package onnx is not installed", "pip install onnx") from error
-    return onnx
+
+
+def _finished(payload: bytes, outputs: list[str], target: OnnxTarget, dynamic_batch: bool) -> tuple[Any, int]:
+    """Returns the model with our names, folded and in the target's form, and how many nodes it had before."""
+    import onnx
+
+    from paddle_tk.export import graph
+
+    model = onnx.load_model_from_string(payload)
+    converted = len(model.graph.node)
+    _rename(model, outputs, dynamic_batch)
+    model = graph.simplify(model)
+    if target.splits_hardswish:
+        model = graph.decompose_hardswish(model)
+    if target.avoids_int64:
+        model = graph.int64_to_int32(model)
+    model = graph.stamp(graph.infer_shapes(model), target.ir_version)
+    target.require(graph.opset_of(model), int(model.ir_version))
+    return model, converted
+
+
+def _check(model: Any) -> None:
+    import onnx.checker
+
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # the checker and shape inference raise different classes
+        reason = " ".join(str(error).split())
+        raise CheckFailed(f"the converted model is not valid ONNX: {reason}", "try another --opset") from error
 
 
 def _rename(model: Any, outputs: list[str], dynamic_batch: bool) -> None:
@@ -155,29 +190,3 @@ def _rename(model: Any, outputs: list[str], dynamic_batch: bool) -> None:
 
 def _sides(value: Any) -> tuple[int | None, ...]:
     return tuple(int(dim.dim_value) or None for dim in value.type.tensor_type.shape.dim)
-
-
-def _describe(model: Any, parent: ModelArtifact, parent_sha256: str) -> None:
-    model.producer_name, model.producer_version = "paddle_tk", __version__
-    entries = {
-        "task": parent.task.kind,
-        "classes": json.dumps(list(parent.task.classes), ensure_ascii=False),
-        "preprocessing": json.dumps(parent.preprocessing.to_dict()),
-        "postprocessing": json.dumps(dict(parent.postprocessing)),
-        "precision": parent.precision,
-        "parent_sha256": parent_sha256,
-        "made_by": MADE_BY,
-        "versions": json.dumps(_versions()),
-    }
-    del model.metadata_props[:]
-    for key, value in entries.items():
-        model.metadata_props.add(key=key, value=value)
-
-
-def _versions() -> dict[str, str]:
-    found = installed_versions()
-    return {name: found[name] for name in _VERSIONS if name in found}
-
-
-def _opset(model: Any) -> int:
-    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))

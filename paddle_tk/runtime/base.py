@@ -1,4 +1,4 @@
-"""What every predictor can do, and the check they share."""
+"""What every predictor can do, and the checks they share."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ class Predictor(Protocol):
     @property
     def device(self) -> str:
         """Where it computes: "cpu" or "gpu:N"."""
+
+    @property
+    def engine(self) -> str:
+        """What computes: a name of ``paddle_tk.runtime.engines.ENGINES``."""
+
+    @property
+    def arithmetic(self) -> str:
+        """In what it computes where the model is not integer: "fp32", "bf16" or "fp16"."""
 
     def predict(self, batch: Array) -> tuple[Array, ...]:
         """Maps images float32 (B, 3, H, W) to the manifest's outputs, in its order, float32.
@@ -47,6 +55,11 @@ def check_batch(batch: Array, artifact: ModelArtifact) -> None:
     if batch.dtype != np.float32 or not fits or len(batch) == 0:
         wanted = ("B", *expected)
         raise ValueError(f"expected a float32 batch of shape {wanted}, B >= 1, got {batch.dtype} {batch.shape}")
+
+
+def noise_batch(artifact: ModelArtifact, size: int, seed: int = 0) -> Array:
+    """Returns a repeatable batch of normal noise that the model takes, float32 (size, 3, H, W)."""
+    return np.random.default_rng(seed).standard_normal((size, 3, *artifact.preprocessing.size), dtype=np.float32)
 
 
 def require_finite(outputs: tuple[Array, ...], artifact: ModelArtifact) -> None:

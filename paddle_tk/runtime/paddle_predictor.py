@@ -32,6 +32,8 @@ class PaddlePredictor:
         ArtifactError: The manifest does not describe a network, or the weights are not exactly that network's.
     """
 
+    engine, arithmetic = "paddle", "fp32"
+
     def __init__(self, artifact: ModelArtifact, weights: Path, *, device: str = "cpu") -> None:
         self.artifact, self.device = artifact, device
         paddle.set_device(device)

@@ -53,7 +53,12 @@ class Loaders:
     test: EvalLoader
 
 
-def build_trainer(config: Config, folder: Path, config_sha256: str, device: str, output: Output) -> Trainer:
+Adapt = Callable[[paddle.nn.Layer, DatasetBundle], None]
+
+
+def build_trainer(
+    config: Config, folder: Path, config_sha256: str, device: str, output: Output, *, adapt: Adapt | None = None
+) -> Trainer:
     """Builds everything a run needs; the network's first weights follow from the seed alone.
 
     Args:
@@ -62,6 +67,8 @@ def build_trainer(config: Config, folder: Path, config_sha256: str, device: str,
         config_sha256: Its hash, for the result.
         device: "cpu" or "gpu:N", already checked.
         output: Where to print.
+        adapt: Called with the network, its first weights set, and the dataset, before the optimizer is built: what it
+            adds to the network is trained, saved and resumed with it.
 
     Raises:
         BadInput: Anything in data, model or weights that cannot be used, before anything is trained.
@@ -76,6 +83,8 @@ def build_trainer(config: Config, folder: Path, config_sha256: str, device: str,
     network = build_network(config, kind, num_classes, output)
     loaders = build_loaders(config, kind, bundle)
     use_fast_kernels(config, network, device)
+    if adapt is not None:
+        adapt(network, bundle)
     step = build_step(config, kind, network, bundle.classes)
     model = _build_model(config, network, step, loaders.train, device, output)
     settings = TrainerSettings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,6 +115,12 @@ def _require_same(folder: Path, config: Config) -> None:
 def _create(folder: Path, config: Config) -> Run:
     write_bytes_atomic(folder / CONFIG, to_yaml(config).encode())
     return Run(folder, fresh=True, finished=False)
+
+
+def discard_unstarted(folder: Path) -> None:
+    """Removes the folder of a run that never started, so that bad input leaves nothing behind."""
+    if not any((folder / CHECKPOINTS).glob("epoch-*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

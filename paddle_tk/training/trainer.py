@@ -60,6 +60,9 @@ class TrainerSettings:
     config_sha256: str
 
 
+Ship = Callable[[Mapping[str, np.ndarray], Path], Mapping[str, np.ndarray]]
+
+
 @dataclass
 class Trainer:
     """One training run in one folder.
@@ -73,6 +76,8 @@ class Trainer:
         make_callbacks: Called with the records of earlier attempts, returns the callbacks besides the checkpointing.
         artifact: The manifest to ship, without hashes and metrics.
         output: Where to print.
+        ship: Called with the best weights, which the network holds too, and the artifact's folder: returns the weights
+            to ship, and may put further files beside them.
     """
 
     settings: TrainerSettings
@@ -83,6 +88,7 @@ class Trainer:
     make_callbacks: Callable[[list[dict[str, Any]]], Sequence[paddle.callbacks.Callback]]
     artifact: ModelArtifact
     output: Output
+    ship: Ship = lambda weights, folder: weights
     _callbacks: list[Any] = field(default_factory=list)
     _began: float = field(default_factory=time.perf_counter)
     _earlier_seconds: float = 0.0
@@ -150,6 +156,7 @@ class Trainer:
         self._callbacks = list(self.make_callbacks(records))
         if checkpoint is None:
             return
+        self._require_same_tensors(checkpoint)
         restore_state(self.model, self._callbacks, checkpoint)
         self._earlier_seconds = progress.total_seconds
         self.model.history = [{k: v for k, v in r.items() if k != "kind"} for r in records if r["kind"] == "epoch"]
@@ -162,6 +169,14 @@ class Trainer:
             f"{self.settings.folder} was trained on other images than {self.settings.dataset_name} holds now",
             "give the folder it was trained on with data.root, or start a new run",
         )
+
+    def _require_same_tensors(self, checkpoint: Checkpoint) -> None:
+        foreign = sorted(set(checkpoint.tensors["model"]) ^ set(self.model.network.state_dict()))
+        if foreign:
+            raise BadInput(
+                f"{checkpoint.folder} and the network differ in {len(foreign)} tensors, for instance {foreign[0]}",
+                "go on with the command that began the run: tools/quantize.py for a fine-tuning with fake quantizers",
+            )
 
     def _seconds(self) -> float:
         return self._earlier_seconds + time.perf_counter() - self._began
@@ -194,8 +209,8 @@ class Trainer:
 
     def _write_artifact(self, weights: Mapping[str, np.ndarray], metrics: Mapping[str, Any]) -> None:
         with atomic_folder(self.settings.folder / MODEL) as staging:
-            write_safetensors(weights, staging / FILE_NAME)
-            hashes = {FILE_NAME: sha256_file(staging / FILE_NAME)}
+            write_safetensors(self.ship(weights, staging), staging / FILE_NAME)
+            hashes = {file.name: sha256_file(file) for file in sorted(staging.iterdir())}
             write_manifest(staging, replace(self.artifact, sha256=hashes, metrics=metrics))
 
     def _result(self, best: dict[str, Any], final: dict[str, Any], checkpoint: str) -> TrainResult:

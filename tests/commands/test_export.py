@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from paddle_tk.commands.eval import main as evaluate
@@ -95,6 +96,10 @@ def test_export_warns_and_uses_noise_when_the_dataset_is_unknown(
         (["--input-size", "4x4"], "from 8 to 4096"),
         (["--input-size", "big"], "HxW"),
         (["--input-size", "10x10"], "lenet"),
+        (["--input-size", "10x10"], "choose another --input-size"),
+        (["--target-device", "jetson-nanoo"], "did you mean 'jetson-nano'"),
+        (["--target-device", "jetson-nano", "--opset", "17"], "jetson-nano takes opset 13 at most"),
+        (["--ir-version", "6"], "does not go with opset 17"),
         (["--samples", "0"], "at least 1"),
         (["--data", "nothing"], "known: "),
         (["model.name=x"], "data.KEY=VALUE"),
@@ -111,8 +116,54 @@ def test_export_exits_2_and_writes_nothing_when_asked_for_what_cannot_be(
 def test_export_exits_2_when_the_model_is_onnx_already(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--model", str(models / "onnx"), "--output", str(tmp_path / "out")]) == 2
-    assert "only Paddle models" in _one_error(capsys)
+    foreign = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [], [])
+    onnx.save(onnx.helper.make_model(foreign, opset_imports=[onnx.helper.make_opsetid("", 12)]), tmp_path / "it.onnx")
+    for model, expected in (
+        (models / "onnx", "only Paddle models"),
+        (models / "onnx" / "model.onnx", "is ONNX already (opset 17, IR version 8)"),
+        (tmp_path / "it.onnx", "is ONNX already (opset 12, "),
+    ):
+        assert main(["--model", str(model), "--output", str(tmp_path / "out"), "--opset", "13"]) == 2
+        assert expected in _one_error(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "truncated"])
+def test_export_exits_2_when_the_model_is_no_onnx_file(
+    damage: str, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (models / "onnx" / "model.onnx").read_bytes()
+    content = {"empty": b"", "text": b"no model at all\n", "truncated": whole[: len(whole) // 2]}[damage]
+    (tmp_path / "bad.onnx").write_bytes(content)
+    assert main(["--model", str(tmp_path / "bad.onnx"), "--output", str(tmp_path / "out")]) == 2
+    assert "is no ONNX model" in _one_error(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_export_writes_what_the_device_takes_when_one_is_named(models: Path, tmp_path: Path) -> None:
+    arguments = ["--quiet", "--model", str(models / "run"), "--samples", "4"]
+    assert main([*arguments, "--output", str(tmp_path / "nano"), "--target-device", "jetson-nano"]) == 0
+    model = onnx.load(str(tmp_path / "nano" / "model.onnx"))
+    assert (model.ir_version, model.opset_import[0].version) == (7, 13)
+    said = load_manifest(tmp_path / "nano").metrics["export"]
+    assert (said["device"], said["opset"], said["ir_version"]) == ("jetson-nano", 13, 7)
+    assert said["nodes"] == len(model.graph.node) < said["nodes_converted"]
+    assert set(said["versions"]) == {"paddlepaddle", "paddle2onnx", "onnx"}
+
+
+@pytest.mark.parametrize("latency_only", [False, True])
+def test_export_says_in_manifest_and_report_when_the_size_was_not_trained(
+    latency_only: bool, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--allow-unvalidated"] if latency_only else []
+    arguments = ["--model", str(models / "run"), "--output", str(tmp_path / "out"), "--samples", "4", *flags]
+    assert main([*arguments, "--input-size", "32x36"]) == 0
+    said = capsys.readouterr()
+    assert ("may be far lower" in said.err) != latency_only
+    assert ("for latency only" in said.out) == latency_only
+    expected = "not validated at this size" + (": for latency only" if latency_only else "")
+    for found in (load_manifest(tmp_path / "out").metrics["export"], _json(tmp_path / "out" / "parity.json")):
+        assert (found["trained_at"], found["exported_at"], found["accuracy"]) == ([28, 28], [32, 36], expected)
 
 
 def test_export_tool_prints_no_chatter_and_refuses_a_damaged_model(

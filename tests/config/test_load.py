@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from paddle_tk.config.load import config_sha256, configs_folder, differences, load_config, to_yaml
+from paddle_tk.config.load import all_fields, config_sha256, configs_folder, differences, load_config, to_yaml
 from paddle_tk.config.schema import Config
 from paddle_tk.errors import BadInput, ConfigError
 
@@ -138,6 +139,36 @@ def test_config_hash_ignores_only_what_does_not_change_the_training() -> None:
     assert set(hashes.values()) == {config_sha256(base)}
     for override in ("seed=1", "data.batch_size=31", "trainer.max_epochs=99", "model.name=resnet34"):
         assert config_sha256(load_config(None, [override]).config) != config_sha256(base)
+
+
+def test_config_hash_is_that_of_runs_from_before_the_section_quantize() -> None:
+    # Taken at the commit before the section was added; it changes only with a default that changes what is computed.
+    assert config_sha256(Config()) == "f246bd560495ea36bc8a495d17db060bbd5839009b4eb162498032cbdbfa098d"
+
+
+def test_config_hash_ignores_every_key_of_the_section_quantize() -> None:
+    others = {
+        **{"method": "qat", "algorithm": "kl", "samples": 9, "batch_size": 9, "seed": 9, "max_drop": 0.5},
+        **{"min_agreement": 0.5, "max_size_ratio": 0.5, "max_latency_ratio": 0.5, "allow_slow": True},
+        **{"latency_rounds": 9, "latency_repeats": 9, "epochs": 9, "learning_rate": 0.5, "moving_rate": 0.5},
+        "freeze_norm": False,
+    }
+    assert {f"quantize.{key}" for key in others} == {key for key in all_fields(Config) if key.startswith("quantize.")}
+    for key, value in others.items():
+        changed = load_config(None, [f"quantize.{key}={json.dumps(value)}"])
+        assert getattr(changed.config.quantize, key) == value
+        assert changed.sha256 == load_config(None).sha256
+
+
+def test_old_run_config_loads_when_it_has_no_section_quantize(tmp_path: Path) -> None:
+    loaded = load_config(None)
+    old = yaml.safe_load(to_yaml(loaded.config))
+    del old["quantize"]
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(old))
+    again = load_config(file, ["quantize.samples=64"])
+    assert again.sha256 == loaded.sha256
+    assert (again.config.quantize.samples, again.config.quantize.method) == (64, "ptq")
 
 
 def test_differences_names_each_changed_value() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 from paddle_tk.errors import BadInput, CheckFailed
 from paddle_tk.export.compare import compare
 from paddle_tk.export.convert import layer_to_onnx
+from paddle_tk.export.graph import node_counts
 from paddle_tk.export.onnx import resized, write_onnx
+from paddle_tk.export.target import OnnxTarget, resolve_target
 from paddle_tk.runtime.load import open_model
 from paddle_tk.runtime.onnx_predictor import OnnxPredictor
 from paddle_tk.runtime.paddle_predictor import PaddlePredictor
@@ -48,6 +51,110 @@ def test_write_onnx_agrees_with_paddle_when_size_and_opset_are_others(models: Pa
     assert (model.opset, model.artifact.preprocessing.size) == (13, (36, 40))
     images = np.random.default_rng(0).standard_normal((3, 3, 36, 40), dtype=np.float32)
     assert compare(predictor, OnnxPredictor(model.artifact, model.file, threads=1), images, samples="noise").passed
+
+
+def test_written_file_holds_only_what_computes_when_exported(models: Path) -> None:
+    model = onnx.load(str(models / "onnx" / "model.onnx"))
+    assert node_counts(model) == {"Gemm": 3, "Conv": 2, "Relu": 2, "MaxPool": 2, "Reshape": 1}
+    weights = {name for node in model.graph.node for name in node.input[1:]}
+    assert weights == {tensor.name for tensor in model.graph.initializer}
+    assert {value.name for value in model.graph.value_info} >= {node.output[0] for node in model.graph.node[:-1]}
+
+
+@pytest.mark.parametrize(("opset", "ir_version", "written"), [(11, None, 6), (13, None, 7), (17, None, 8), (13, 8, 8)])
+def test_written_file_has_the_ir_version_of_its_opset_or_the_one_asked_for(
+    opset: int, ir_version: int | None, written: int, models: Path, tmp_path: Path
+) -> None:
+    source = open_model(models / "run")
+    predictor = PaddlePredictor(source.artifact, source.file)
+    model = write_onnx(predictor, tmp_path, dynamic_batch=True, target=OnnxTarget(opset, ir_version))
+    assert onnx.load(str(model.file)).ir_version == model.form["ir_version"] == written
+    images = np.random.default_rng(0).standard_normal((3, 3, 28, 28), dtype=np.float32)
+    assert compare(predictor, OnnxPredictor(model.artifact, model.file, threads=1), images, samples="noise").passed
+
+
+class _HardSwish(paddle.nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = paddle.nn.Conv2D(3, 4, 3), paddle.nn.BatchNorm2D(4)
+        self.linear = paddle.nn.Linear(4, 10)
+        self.eval()
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        x = paddle.nn.functional.hardswish(self.norm(self.conv(x)))
+        return self.linear(paddle.flatten(paddle.nn.functional.adaptive_avg_pool2d(x, 1), 1))
+
+
+@pytest.mark.parametrize(
+    ("tensorrt", "kinds"),
+    [
+        (None, ["Conv", "HardSwish", "GlobalAveragePool", "Reshape", "Gemm"]),
+        ("8.6.1", ["Conv", "HardSwish", "GlobalAveragePool", "Reshape", "Gemm"]),
+        ("8.5.2", ["Conv", "HardSigmoid", "Mul", "GlobalAveragePool", "Reshape", "Gemm"]),
+    ],
+)
+def test_written_file_has_no_hardswish_when_the_target_does_not_know_it(
+    tensorrt: str | None, kinds: list[str], models: Path, tmp_path: Path
+) -> None:
+    network = _HardSwish()
+    predictor: Any = SimpleNamespace(artifact=open_model(models / "run").artifact, network=network)
+    model = write_onnx(predictor, tmp_path, dynamic_batch=False, target=OnnxTarget(tensorrt=tensorrt))
+    written = onnx.load(str(model.file))
+    assert [node.op_type for node in written.graph.node] == kinds
+    assert model.form["nodes"] == len(kinds) < model.form["nodes_converted"]
+    image = np.random.default_rng(0).standard_normal((1, 3, 28, 28), dtype=np.float32)
+    found = OnnxPredictor(model.artifact, model.file, threads=1).predict(image)[0]
+    np.testing.assert_allclose(found, network(paddle.to_tensor(image)).numpy(), atol=1e-5)
+
+
+def test_write_onnx_refuses_when_the_target_takes_no_such_file(models: Path, tmp_path: Path) -> None:
+    source = open_model(models / "run")
+    predictor = PaddlePredictor(source.artifact, source.file)
+    for target, expected in (
+        (OnnxTarget(13, name="old-device", newest_opset=11), "the network needs opset 13, old-device takes at most 11"),
+        (OnnxTarget(13, name="old-device", newest_ir=6), "opset 13 needs IR version 7, old-device takes at most 6"),
+    ):
+        with pytest.raises(CheckFailed, match=expected):
+            write_onnx(predictor, tmp_path, dynamic_batch=False, target=target)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "opset", "ir_version", "expected"),
+    [
+        (None, None, None, (17, None)),
+        (None, 13, 8, (13, 8)),
+        ("jetson-nano", None, None, (13, None)),
+        ("jetson-nano", 11, None, (11, None)),
+        ("jetson-orin-nano", None, None, (17, None)),
+        ("x86-cpu", None, None, (17, None)),
+    ],
+)
+def test_resolve_target_takes_what_is_asked_for_or_what_the_device_takes(
+    device: str | None, opset: int | None, ir_version: int | None, expected: tuple[int, int | None]
+) -> None:
+    found = resolve_target(device, opset, ir_version)
+    assert (found.opset, found.ir_version) == expected
+    assert found.splits_hardswish == found.avoids_int64 == (device == "jetson-nano")
+
+
+@pytest.mark.parametrize(
+    ("device", "opset", "ir_version", "expected"),
+    [
+        (None, 8, None, "from 9 to 21"),
+        (None, 22, None, "from 9 to 21"),
+        (None, 13, 6, "does not go with opset 13"),
+        ("jetson-nano", 17, None, "takes opset 13 at most"),
+        ("jetson-nano", None, 8, "takes IR version 7 at most"),
+        ("jetson-nanoo", None, None, "unknown device"),
+    ],
+)
+def test_resolve_target_refuses_when_versions_do_not_fit(
+    device: str | None, opset: int | None, ir_version: int | None, expected: str
+) -> None:
+    with pytest.raises(BadInput) as caught:
+        resolve_target(device, opset, ir_version)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize("opset", [8, 22])

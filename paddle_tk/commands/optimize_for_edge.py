@@ -1,0 +1,191 @@
+"""``tools/optimize_for_edge.py``: a bundle for one device: models it can run, a runner, a build script, a self-test."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paddle_tk.cli import EXIT_OK, Output, all_overrides, make_parser, run_command
+from paddle_tk.commands.shared import add_data_options, at_least_one, require_replaceable, start
+from paddle_tk.errors import BadInput
+from paddle_tk.files import MIB, atomic_folder
+from paddle_tk.manifest import NAME as MANIFEST
+
+if TYPE_CHECKING:
+    from paddle_tk.data.bundle import ImageSplit
+    from paddle_tk.export.edge.devices import Device
+    from paddle_tk.pipelines.edge_bundle import EdgeBundle
+    from paddle_tk.runtime.load import ModelSource
+
+_DESCRIPTION = """Make a folder that is copied onto an edge device and runs there without Paddle.
+
+  python tools/optimize_for_edge.py --target-device jetson-nano --model-path runs/resnet18 --output nano
+  python tools/optimize_for_edge.py --target-device raspberry-pi-5 --model-path runs/picodet --quantization int8 \\
+      --input-size 320x320 --output pi5
+
+--output gets the models the device can really run, runner.py, a script that builds the TensorRT engine, README.md,
+manifest.json with the hash of every file, a self-test and preflight.json. Devices: jetson-nano, jetson-xavier-nx,
+jetson-orin-nano, jetson-agx-orin, raspberry-pi-4, raspberry-pi-5, x86-cpu. Exit code 1, and nothing written, where the
+device cannot take the model."""
+_QUANTIZATIONS = ("auto", "fp32", "fp16", "int8")
+_LEAST, _MOST = 8, 4096  # pixels a side
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = make_parser("tools/optimize_for_edge.py", _DESCRIPTION)
+    parser.add_argument("--target-device", required=True, metavar="NAME", help="the device it will run on")
+    parser.add_argument(
+        "--model-path", type=Path, required=True, metavar="M", help="a run folder, a model folder or an ONNX file"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="D", help="folder to write")
+    parser.add_argument(
+        "--quantization", choices=_QUANTIZATIONS, default="auto", help="auto: what suits the device (default)"
+    )
+    parser.add_argument(
+        "--int8-model", type=Path, metavar="X", help="an INT8 model of the same weights, made by tools/quantize.py "
+        "(default: made here)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--calibration", metavar="X", help="for an INT8 model made here: folder of images, a dataset, or an earlier "
+        "calibration.json",
+    )  # fmt: skip
+    parser.add_argument("--input-size", type=_size, metavar="HxW", help="pixels (default: the model's)")
+    parser.add_argument("--batch-size", type=at_least_one, default=1, metavar="N", help="images per run (default: 1)")
+    parser.add_argument("--samples", type=at_least_one, default=64, metavar="N", help="images to compare (default: 64)")
+    parser.add_argument(
+        "--selftest-image", type=Path, metavar="F", help="picture of the self-test (default: the first test image)"
+    )
+    add_data_options(parser)
+    return run_command(parser, _body, argv)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if min(sides) < _LEAST or max(sides) > _MOST:
+        raise argparse.ArgumentTypeError(f"must be HxW, each from {_LEAST} to {_MOST} pixels, got '{text}'")
+    return sides
+
+
+def _body(arguments: argparse.Namespace, output: Output) -> int:
+    from paddle_tk.export.edge.devices import load_device
+
+    device = load_device(arguments.target_device)
+    target = arguments.output.expanduser().resolve()
+    replaced = require_replaceable(target, _earlier_files(target), "bundle")
+    _, threads = start("cpu")
+    from paddle_tk.data.bundle import read_image
+    from paddle_tk.pipelines.edge_bundle import build_bundle
+    from paddle_tk.runtime.load import open_model
+
+    source = open_model(arguments.model_path)
+    picture = arguments.selftest_image
+    split, name = _split(source, arguments, output)
+    with atomic_folder(target) as folder:
+        bundle = build_bundle(
+            source,
+            folder,
+            device=device,
+            quantization=arguments.quantization,
+            make_int8=_int8_maker(source, device, arguments, threads, output),
+            input_size=arguments.input_size,
+            batch_size=arguments.batch_size,
+            split=split,
+            split_name=name,
+            samples=arguments.samples,
+            picture=None if picture is None else (read_image(picture), picture.name),
+            threads=threads,
+            debug=arguments.debug,
+        )
+        size_mib = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / MIB
+    _tell(bundle, output)
+    output.result(
+        f"bundle for {device.name}, {size_mib:.1f} MiB, default {bundle.runs[0].told()} -> {arguments.output}"
+        + (" (an earlier bundle was replaced)" if replaced else "")
+    )
+    return EXIT_OK
+
+
+def _split(source: ModelSource, arguments: argparse.Namespace, output: Output) -> tuple[ImageSplit | None, str]:
+    """Returns images to compare on; noise, and a warning, where the run's own cannot be read."""
+    from paddle_tk.pipelines.model_data import load_model_data
+
+    overrides = all_overrides(arguments)
+    try:
+        bundle = load_model_data(source, arguments.data, overrides).bundle
+    except BadInput as error:
+        if arguments.data is not None or overrides:
+            raise
+        output.warn(f"compared on noise, and a drawn self-test picture: {error.problem}")
+        return None, ""
+    return bundle.splits["test"], f"{bundle.name} test images"
+
+
+def _int8_maker(
+    source: ModelSource, device: Device, arguments: argparse.Namespace, threads: int, output: Output
+) -> Callable[[Path], ModelSource]:
+    """Returns what opens the INT8 model that was given, or makes one."""
+    from paddle_tk.pipelines.edge_bundle import export_opset
+    from paddle_tk.runtime.load import ModelSource, open_model
+
+    def given(_: Path) -> ModelSource:
+        return open_model(arguments.int8_model)
+
+    def made(folder: Path) -> ModelSource:
+        from paddle_tk.config.load import load_config
+        from paddle_tk.config.schema import QuantizeConfig
+        from paddle_tk.pipelines.quantize import Request, quantize
+
+        settings = load_config(source.config).config.quantize if source.config is not None else QuantizeConfig()
+        request = Request(
+            settings=settings,
+            target=device.int8_variant,
+            data=arguments.data,
+            overrides=all_overrides(arguments),
+            calibration=arguments.calibration,
+            input_size=arguments.input_size,
+            opset=export_opset(device),
+            threads=threads,
+            debug=arguments.debug,
+        )
+        output.say(f"quantizing for {device.name} ({device.int8_variant})")
+        folder.mkdir()
+        found = quantize(source, folder, request, output)
+        return ModelSource(found.model.artifact, found.model.file, source.config)
+
+    return made if arguments.int8_model is None else given
+
+
+def _tell(bundle: EdgeBundle, output: Output) -> None:
+    from paddle_tk.export.edge.readme import told_memory
+
+    for statement in bundle.statements:
+        output.say(statement)
+    for report in bundle.preflights:
+        output.say(f"preflight: {report.line()}")
+    for run, found in zip(bundle.runs, bundle.estimates, strict=True):
+        if found is None:
+            continue
+        latency = "; ".join(entry.line() for entry in found.latency) or found.reason
+        output.say(f"{run.engine} {run.precision}: {latency}; memory in MiB {told_memory(found)} (estimated)")
+
+
+def _earlier_files(folder: Path) -> frozenset[str] | None:
+    """Returns the files an earlier bundle consists of, None where there was none."""
+    from paddle_tk.export.edge.bundle import KIND
+
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return frozenset({MANIFEST, *manifest["files"]}) if manifest["kind"] == KIND else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""The clock of every figure about speed: one call timed again and again."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+
+
+def sample_ms(call: Callable[[], object], *, repeats: int, warmup: int) -> list[float]:
+    """Times a call.
+
+    Args:
+        call: What is timed.
+        repeats: Timed calls, at least 1.
+        warmup: Calls before them, which are not counted.
+
+    Returns:
+        Milliseconds of each timed call. Python's garbage collector stands still meanwhile.
+    """
+    if repeats < 1 or warmup < 0:
+        raise ValueError(f"expected repeats >= 1 and warmup >= 0, got {repeats} and {warmup}")
+    for _ in range(warmup):
+        call()
+    samples = []
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        for _ in range(repeats):
+            began = time.perf_counter()
+            call()
+            samples.append(1e3 * (time.perf_counter() - began))
+    finally:
+        if collected:
+            gc.enable()
+    return samples

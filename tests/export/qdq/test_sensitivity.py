@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from paddle_tk.export.qdq.plan import make_plan
+from paddle_tk.export.qdq.sensitivity import rank_nodes
+from paddle_tk.export.qdq.view import GraphView
+from tests.export.qdq.graphs import Array, images, ranges_of, residual, run
+
+
+def test_layer_whose_input_has_an_outlier_is_ranked_first() -> None:
+    model = residual()
+    plan = make_plan(GraphView(model), "x86")
+    ranges = ranges_of(model, plan.ranges, images())
+    spoiled = ranges["relu1.out"]
+    ranges["relu1.out"] = type(spoiled)(0.0, spoiled.high * 200, spoiled.threshold * 200, "abs_max", 1)
+    batch = images(seed=5)[0]
+    done: list[int] = []
+
+    def runner(candidate: onnx.ModelProto) -> tuple[Array, ...]:
+        return run(candidate, batch)
+
+    ranked = rank_nodes(model, "x86", ranges, runner, nodes=plan.weighted, advance=done.append)
+
+    # conv1 writes the tensor and conv2 reads it, so both suffer from its scale.
+    assert {ranked[0].node, ranked[1].node} == {"conv1", "conv2"}
+    assert ranked[0].error > 5 * ranked[2].error
+    assert sum(done) == len(ranked) == len(plan.weighted)
+    assert all(np.isfinite(entry.error) for entry in ranked)
