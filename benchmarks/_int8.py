@@ -2,31 +2,69 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from paddle_tk.measure.latency import Latency
+
 ROOT = Path(__file__).resolve().parents[1]
-Array = np.ndarray[Any, Any]
+# Accuracy, agreement, size and speed are judged by the benchmarks, with bounds of their own.
+OPEN_GATE = ("quantize.min_agreement=0", "quantize.max_drop=1", "quantize.max_size_ratio=10", "--allow-slow")
+# What the four networks are trained with; a run of the same settings may be given instead.
+TRAININGS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "resnet18": ("resnet18.yaml", (
+        "data=cifar10", "model.stem=imagenet", "data.image_size=64", "trainer.max_epochs=3",
+        "trainer.learning_rate=0.1", "trainer.nesterov=true", "trainer.warmup_epochs=0.3",
+    )),
+    "mobilenet_v2": ("resnet18.yaml", (
+        "model=mobilenet_v2", "data=cifar10", "model.stem=imagenet", "data.image_size=64", "trainer.max_epochs=4",
+        "trainer.learning_rate=0.1", "trainer.nesterov=true", "trainer.warmup_epochs=0.3",
+        "trainer.weight_decay=0.0001",
+    )),
+    "picodet": ("picodet.yaml", ()),
+    "yolov10n": ("yolov10n.yaml", ()),
+    "picodet_relu6": ("picodet.yaml", ("model.activation=relu6",)),
+    "yolov10n_relu6": ("yolov10n.yaml", ("model.activation=relu6",)),
+}  # fmt: skip
 
 
-def trained_run(given: Path | None, folder: Path, config: str, overrides: Sequence[str]) -> Path:
+def add_runs(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Adds an option for each network's run, and for the folder where things are kept."""
+    for name in names:
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=Path, metavar="RUN", help="a finished run (default: train one)"
+        )
+    parser.add_argument("--work", type=Path, default=Path("outputs/benchmarks/int8"), help="where runs and files go")
+    parser.add_argument("--data-root", type=Path, metavar="D", help="CIFAR-10's folder or archive")
+
+
+def trained_run(name: str, given: argparse.Namespace) -> Path:
     """Returns a finished run: the given one, an earlier one of this benchmark, or one that is trained now."""
-    if given is not None:
-        return given
-    run = folder / "run"
+    path: Path | None = getattr(given, name)
+    if path is not None:
+        return path
+    config, overrides = TRAININGS[name]
+    run = given.work / name / "run"
     if not (run / "result.json").is_file():
-        command = [sys.executable, str(ROOT / "tools/train.py"), "-c", str(ROOT / "configs" / config), *overrides,
-                   "--run-dir", str(run)]  # fmt: skip
-        print(f"training: {' '.join(command[1:])}", flush=True)
-        subprocess.run([*command, *(["--resume", str(run)] if run.is_dir() else [])], check=True)
-    return run
+        root = [f"data.root={given.data_root}"] if given.data_root is not None and "data=cifar10" in overrides else []
+        resume = ["--resume", str(run)] if run.is_dir() else []
+        _tool("train", "-c", str(ROOT / "configs" / config), *overrides, *root, "--run-dir", str(run), *resume)
+    return Path(run)
+
+
+def _tool(name: str, *arguments: str) -> None:
+    command = [sys.executable, str(ROOT / "tools" / f"{name}.py"), *arguments]
+    print(f"  {name}: {' '.join(arguments)}", file=sys.stderr, flush=True)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 @dataclass(frozen=True)
@@ -42,35 +80,33 @@ class Made:
         return self.folder / "model.int8.onnx"
 
 
-def quantize(run: Path, folder: Path, *options: str) -> Made:
+def quantized(run: Path, folder: Path, *options: str) -> Made:
     """Runs ``tools/quantize.py`` with the gate's limits wide open, so that bad figures are shown too."""
-    import json
-
-    # Accuracy, agreement, size and speed are judged by the benchmark, with bounds of its own.
-    open_gate = ("quantize.min_agreement=0", "quantize.max_drop=1", "quantize.max_size_ratio=10", "--allow-slow")
-    command = [sys.executable, str(ROOT / "tools/quantize.py"), "--model", str(run), "--output", str(folder), "--quiet",
-               *open_gate, *options]  # fmt: skip
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    _tool("quantize", "--model", str(run), "--output", str(folder), *OPEN_GATE, *options)
     return Made(folder, json.loads((folder / "quantization.json").read_text(encoding="utf-8")))
 
 
-def export(run: Path, folder: Path, *options: str) -> Path:
+def exported(run: Path, folder: Path, *options: str) -> Path:
     """Runs ``tools/export.py`` and returns the ONNX file."""
-    command = [sys.executable, str(ROOT / "tools/export.py"), "--model", str(run), "--output", str(folder), "--quiet"]
-    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
+    _tool("export", "--model", str(run), "--output", str(folder), *options)
     return folder / "model.onnx"
 
 
-def own_static_ptq(float_file: Path, target: Path, images: Sequence[Array]) -> Path:
+def parity(folder: Path) -> Mapping[str, Any]:
+    """Returns what an export says of its comparison with Paddle."""
+    return dict(json.loads((folder / "parity.json").read_text(encoding="utf-8")))
+
+
+def own_static_ptq(float_file: Path, target: Path, images: Sequence[Any]) -> Path:
     """Quantizes a file with ONNX Runtime's own tool: static, MinMax, U8S8, per channel, QDQ."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quant_pre_process, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self._left = iter(images)
 
-        def get_next(self) -> dict[str, Array] | None:
+        def get_next(self) -> dict[str, Any] | None:
             image = next(self._left, None)
             return None if image is None else {"image": image[None]}
 
@@ -80,44 +116,48 @@ def own_static_ptq(float_file: Path, target: Path, images: Sequence[Array]) -> P
         str(prepared), str(target), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
     )  # fmt: skip
-    with suppress(FileNotFoundError):
-        prepared.unlink()
+    prepared.unlink(missing_ok=True)
     return target
 
 
-def latency_samples(
-    files: Mapping[str, Path], size: tuple[int, int], *, rounds: int, repeats: int
-) -> dict[str, tuple[float, ...]]:
-    """Times ONNX files in ONNX Runtime on one thread: fresh sessions in turn; the median of each round, in ms."""
-    import onnxruntime
+def calibration_images(run: Path, count: int, size: tuple[int, int] | None = None) -> list[Any]:
+    """Returns training images of a run's dataset as its network gets them, float32 (3, H, W) each."""
+    from dataclasses import replace
 
-    def session(file: Path) -> Callable[[], Any]:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = 1, 3
-        made = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        batch = np.random.default_rng(0).standard_normal((1, 3, *size)).astype(np.float32)
-        name = made.get_inputs()[0].name
-        return lambda: made.run(None, {name: batch})
+    from paddle_tk.data.transforms import EvalTransform
+    from paddle_tk.pipelines.model_data import load_model_data
+    from paddle_tk.quantize.images import choose_calibration
+    from paddle_tk.runtime.load import open_model
 
-    return timed_rounds({name: lambda file=file: session(file) for name, file in files.items()}, rounds, repeats)  # type: ignore[misc]
+    source = open_model(run)
+    split = load_model_data(source, None).bundle.splits["train"]
+    preprocessing = source.artifact.preprocessing
+    transform = EvalTransform(replace(preprocessing, size=size or preprocessing.size))
+    return [transform(split.image(int(row))) for row in choose_calibration(split, count)]
 
 
-def timed_rounds(
-    makers: Mapping[str, Callable[[], Callable[[], Any]]], rounds: int, repeats: int, warmup: int = 5
-) -> dict[str, tuple[float, ...]]:
-    """Makes each job afresh in every round and times it; returns the median of each round, in ms."""
-    import time
+def latencies(
+    files: Mapping[str, Path], like: Path, *, rounds: int, repeats: int, size: tuple[int, int] | None = None
+) -> dict[str, Latency]:
+    """Times ONNX files in ONNX Runtime on one thread, fresh sessions in turn.
 
-    found: dict[str, list[float]] = {name: [] for name in makers}
-    for _ in range(rounds):
-        for name, make in makers.items():
-            job = make()
-            for _ in range(warmup):
-                job()
-            times = []
-            for _ in range(repeats):
-                began = time.perf_counter()
-                job()
-                times.append((time.perf_counter() - began) * 1000)
-            found[name].append(float(np.median(times)))
-    return {name: tuple(values) for name, values in found.items()}
+    Args:
+        files: By name.
+        like: A model whose task the files have.
+        rounds: Fresh sessions of each.
+        repeats: Timed runs in each.
+        size: (height, width) of the files' input; None: the model's.
+    """
+    from dataclasses import replace
+
+    from paddle_tk.measure.latency import interleaved
+    from paddle_tk.runtime.load import open_model
+    from paddle_tk.runtime.onnx_predictor import OnnxPredictor
+    from paddle_tk.types import InputSpec
+
+    artifact = open_model(like).artifact
+    height, width = size or artifact.preprocessing.size
+    artifact = replace(artifact, inputs=(InputSpec("image", (1, 3, height, width)),))
+    batch = np.random.default_rng(0).standard_normal((1, 3, height, width)).astype(np.float32)
+    makers = {name: lambda file=file: OnnxPredictor(artifact, file, threads=1) for name, file in files.items()}
+    return interleaved(makers, batch, rounds=rounds, repeats=repeats)

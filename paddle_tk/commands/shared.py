@@ -101,8 +101,8 @@ def add_foreign_options(parser: argparse.ArgumentParser) -> None:
     """
     group = parser.add_argument_group(
         "an ONNX file of another tool",
-        "One float32 input (B, 3, H, W). A classifier's output is (B, C), best as logits; a detector's are two, boxes "
-        "(B, N, 4), x1 y1 x2 y2 in pixels of the input, and scores (B, N, C) in 0..1.",
+        "One float32 input (B, 3, H, W). A classifier's output is (B, C), best as logits; a detector's are two:\n"
+        "boxes (B, N, 4), x1 y1 x2 y2 in pixels of the input, and scores (B, N, C) in 0..1.",
     )
     group.add_argument("--task", choices=("classification", "detection"), help="what it is for")
     group.add_argument("--classes", metavar="FILE|A,B", help="class names in order: a file with one a line, or a list")

@@ -279,6 +279,9 @@ class QuantizeConfig(Section):
     allow_slow: bool = Field(
         False, description="let a model pass that is slower than that", json_schema_extra=NOT_IDENTITY
     )
+    weight_bits: Literal[7, 8] = Field(
+        8, description="7 for x86 processors without VNNI, whose sums overflow", json_schema_extra=NOT_IDENTITY
+    )
     latency_rounds: int = Field(
         7, ge=0, le=1000, description="fresh sessions of each model, in turn; 0: none", json_schema_extra=NOT_IDENTITY
     )

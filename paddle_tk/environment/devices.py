@@ -123,6 +123,21 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     return platform.processor() or platform.machine() or "unknown"
 
 
+def has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
+    """Whether an x86 processor adds products of 8-bit integers in 32 bits; None where that is not known.
+
+    Older ones add pairs of them in 16 bits, which overflow with full 8-bit weights.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return None
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), None)
+    return None if flags is None else any("vnni" in flag for flag in flags)
+
+
 def memory_bytes(
     limits: tuple[Path, ...] = (
         Path("/sys/fs/cgroup/memory.max"),

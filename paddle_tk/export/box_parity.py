@@ -24,7 +24,8 @@ class BoxParity:
     Attributes:
         max_box_difference_px: Largest |candidate - reference| of any coordinate, in pixels of the input.
         input_side_px: The input's longer side.
-        max_score_difference: Largest |candidate - reference| of any score.
+        max_score_difference: Largest |candidate - reference| of any score that reaches the score threshold in one of
+            them.
         detections: Detections of the reference, by its own post-processing.
         detection_agreement: Share of them of which the candidate has one of the same class with an IoU of at least
             0.99; 1 where there is none.
@@ -96,7 +97,10 @@ def measure(
     n = len(reference[0])
     if not all(np.isfinite(output).all() for output in candidate):
         return BoxParity(_LARGEST, side, _LARGEST, 0, 0.0, 0.0, n, samples, tolerance)
-    boxes, scores = (float(np.abs(r.astype(np.float64) - c).max()) for r, c in zip(reference, candidate, strict=True))
+    boxes = float(np.abs(reference[0].astype(np.float64) - candidate[0]).max())
+    # PicoDet's scores are square roots, which make much of rounding next to zero, where no detection is kept.
+    kept = np.maximum(reference[1], candidate[1]) >= float(postprocessing["score_threshold"])
+    scores = float(np.abs(reference[1].astype(np.float64) - candidate[1]).max(initial=0.0, where=kept))
     near = [
         _nearest(
             _detections(reference[0][row], reference[1][row], side, postprocessing),

@@ -11,15 +11,11 @@ import re
 import subprocess
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import paddle
-
 from paddle_tk.errors import BadInput, CheckFailed
+from paddle_tk.runtime.static_graph import save_static
 
 # What Paddle2ONNX 2.1 can write; below 9 its integer constants are not valid.
 OLDEST_OPSET, NEWEST_OPSET, DEFAULT_OPSET = 9, 21, 17
@@ -60,21 +56,8 @@ def layer_to_onnx(network: Any, *, input_shape: tuple[int | None, int, int, int]
         raise BadInput(f"opset {opset} cannot be written", f"choose one from {OLDEST_OPSET} to {NEWEST_OPSET}")
     with tempfile.TemporaryDirectory(prefix="paddle_tk-onnx-") as name:
         folder = Path(name)
-        _save_static(network, folder / "model", input_shape, debug)
+        save_static(network, folder / "model", input_shape, debug=debug)
         return _convert(folder, opset, debug)
-
-
-def _save_static(network: Any, prefix: Path, shape: tuple[int | None, int, int, int], debug: bool) -> None:
-    spec = [paddle.static.InputSpec(list(shape), "float32", "image")]
-    try:
-        with _silenced(debug), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            paddle.jit.save(network, str(prefix), input_spec=spec)
-    except Exception as error:  # whatever tracing a network may raise
-        raise BadInput(
-            f"the network cannot be traced with images of {shape[2]}x{shape[3]} px: {_last_line(str(error))}",
-            "export it at the size it was trained with, without --input-size",
-        ) from error
 
 
 def _convert(folder: Path, opset: int, debug: bool) -> bytes:
@@ -106,28 +89,3 @@ def _reason(said: str) -> str:
     errors = [line for line in lines if "ERROR" in line or "Error" in line or "not support" in line]
     first = (errors or [line for line in lines if line] or ["it said nothing"])[0]
     return first.removeprefix("[ERROR]").removeprefix("[Paddle2ONNX]").strip(" .")
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"
-
-
-@contextmanager
-def _silenced(debug: bool) -> Iterator[None]:
-    """Keeps what C++ code writes to file descriptor 2 from the terminal."""
-    if debug:
-        yield
-        return
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with tempfile.TemporaryFile() as sink:
-            os.dup2(sink.fileno(), 2)
-            try:
-                yield
-            finally:
-                sys.stderr.flush()
-                os.dup2(kept, 2)
-    finally:
-        os.close(kept)

@@ -18,6 +18,7 @@ import paddle_tk
 from paddle_tk.environment.devices import cpu_model
 from paddle_tk.errors import ArtifactError, BadInput, CheckFailed
 from paddle_tk.manifest import artifact_to_dict
+from paddle_tk.runtime.engines import AUTO
 from paddle_tk.runtime.load import ModelSource
 from paddle_tk.types import Measurement
 
@@ -109,7 +110,10 @@ def measure_process(
         BadInput: The engine does not exist, is not installed or does not run the format.
         ArtifactError: The model cannot be loaded.
         CheckFailed: The process ended without an answer.
+        ValueError: The engine is "auto", whose measurement would count as loading.
     """
+    if engine == AUTO:
+        raise ValueError("the engine must be chosen before: see choose_engine")
     job = {
         "folder": str(source.file.parent.resolve()),
         "artifact": artifact_to_dict(source.artifact),

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
-import onnx.version_converter
-from google.protobuf.message import DecodeError
-
 from paddle_tk.data.bundle import ImageSplit
-from paddle_tk.errors import ArtifactError, BadInput
+from paddle_tk.errors import BadInput
 from paddle_tk.export.convert import DEFAULT_OPSET
+from paddle_tk.export.edge.model_file import read_model
+from paddle_tk.export.graph import Model, at_least, node_counts
 from paddle_tk.export.graph.edit import opset_of
 from paddle_tk.export.onnx import OnnxModel, write_onnx
 from paddle_tk.pipelines.export_model import load_parent, prove
@@ -22,6 +20,7 @@ from paddle_tk.runtime.paddle_predictor import PaddlePredictor
 # Scales for each channel of a weight came with this operator set.
 OLDEST_INT8_OPSET = 13
 _COMPARED = 32  # images that the exported file is proven on
+_QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger"})
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class FloatGraph:
     """
 
     exported: OnnxModel
-    model: onnx.ModelProto
+    model: Model
     predictor: PaddlePredictor | None
     sha256: str
 
@@ -78,7 +77,7 @@ def float_graph(
     predictor = load_parent(source, input_size)
     written = write_onnx(predictor, folder, opset=opset, dynamic_batch=False, debug=debug)
     prove(predictor, written, split, split_name=split_name, count=_COMPARED, threads=threads).require()
-    return FloatGraph(written, onnx.load(str(written.file)), predictor, source.sha256)
+    return FloatGraph(written, read_model(written.file), predictor, source.sha256)
 
 
 def _read(source: ModelSource, input_size: tuple[int, int] | None) -> FloatGraph:
@@ -91,29 +90,10 @@ def _read(source: ModelSource, input_size: tuple[int, int] | None) -> FloatGraph
             f"{source.file} takes images of {height}x{width} px, --input-size asks for {input_size[0]}x{input_size[1]}",
             "leave --input-size out, or give the Paddle model",
         )
-    try:
-        model = onnx.load(str(source.file))
-    except (DecodeError, OSError) as error:
-        raise ArtifactError(f"{source.file} is no ONNX file, or it is cut off", "get the file again") from error
-    _require_float(model, source.file)
-    if opset_of(model) < OLDEST_INT8_OPSET:
-        model = _newer(model, source.file)
-    return FloatGraph(OnnxModel(artifact, source.file, opset_of(model)), model, None, source.sha256)
-
-
-def _require_float(model: onnx.ModelProto, file: Path) -> None:
-    kinds = {node.op_type for node in model.graph.node}
-    integer = sorted(kinds & {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger"})
+    model = at_least(read_model(source.file), OLDEST_INT8_OPSET)
+    integer = sorted(set(node_counts(model)) & _QUANTIZED)
     if integer:
-        raise BadInput(f"{file} is quantized already: it holds {integer[0]}", "give the float model it was made from")
-
-
-def _newer(model: onnx.ModelProto, file: Path) -> onnx.ModelProto:
-    try:
-        return onnx.version_converter.convert_version(model, OLDEST_INT8_OPSET)
-    except Exception as error:  # its converters raise whatever they meet
         raise BadInput(
-            f"{file} has opset {opset_of(model)} and cannot be brought to {OLDEST_INT8_OPSET}, which scales for each "
-            f"channel need: {str(error).splitlines()[0]}",
-            f"export it with opset {OLDEST_INT8_OPSET} or higher",
-        ) from error
+            f"{source.file} is quantized already: it holds {integer[0]}", "give the float model it was made from"
+        )
+    return FloatGraph(OnnxModel(artifact, source.file, opset_of(model)), model, None, source.sha256)

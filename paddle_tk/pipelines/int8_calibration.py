@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import onnx
-
 from paddle_tk.data.bundle import ImageSplit
 from paddle_tk.errors import CheckFailed, some
-from paddle_tk.export.graph import expose
+from paddle_tk.export.graph import Model, expose
 from paddle_tk.export.qdq.match import match_layers, require_agreement
 from paddle_tk.export.qdq.plan import Target, make_plan
 from paddle_tk.export.qdq.ranges_file import Calibration
@@ -42,7 +40,7 @@ class CalibrationImages:
 
 
 def calibrate(
-    graphs: Mapping[Target, onnx.ModelProto],
+    graphs: Mapping[Target, Model],
     predictor: PaddlePredictor | None,
     images: CalibrationImages,
     preprocessing: Preprocessing,
@@ -104,7 +102,7 @@ def calibrate(
 
 
 def _read(
-    model: onnx.ModelProto,
+    model: Model,
     names: Sequence[str],
     images: CalibrationImages,
     preprocessing: Preprocessing,

@@ -43,7 +43,6 @@ class Request:
         validated: False: for latency only, no accuracy is measured.
         opset: ONNX operator set; None: 17.
         run_dir: Of a fine-tuning; None: beside the model's run.
-        weight_bits: 8, or 7 for x86 processors without VNNI.
         threads: CPU threads.
         debug: Let the converter write to the terminal.
     """
@@ -58,7 +57,6 @@ class Request:
     validated: bool = True
     opset: int | None = None
     run_dir: Path | None = None
-    weight_bits: int = 8
     threads: int = 1
     debug: bool = False
 
@@ -154,7 +152,7 @@ def _quantization(request: Request) -> Settings:
             max_latency_ratio=settings.max_latency_ratio,
             allow_slow=settings.allow_slow,
         ),
-        weight_bits=request.weight_bits,
+        weight_bits=settings.weight_bits,
         keep=request.keep,
         threads=request.threads,
         rounds=settings.latency_rounds,

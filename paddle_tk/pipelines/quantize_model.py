@@ -10,24 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from paddle_tk.data.bundle import ImageSplit
 from paddle_tk.data.transforms import EvalTransform
 from paddle_tk.errors import BadInput
 from paddle_tk.export.gate import Figures, GateReport, Limits, judge
+from paddle_tk.export.graph import Model
 from paddle_tk.export.onnx import OnnxModel
+from paddle_tk.export.qdq.choose import Chosen, choose_layers
 from paddle_tk.export.qdq.describe import report
 from paddle_tk.export.qdq.plan import Target, make_plan
 from paddle_tk.export.qdq.ranges_file import Calibration, read_calibration, write_calibration
 from paddle_tk.export.qdq.rewrite import forms
+from paddle_tk.export.qdq.sensitivity import box_distance, logit_distance
 from paddle_tk.export.qdq.view import GraphView
 from paddle_tk.export.qdq.write import write_int8
 from paddle_tk.measure.latency import Latency, interleaved
 from paddle_tk.pipelines.float_graph import FloatGraph
 from paddle_tk.pipelines.int8_calibration import CalibrationImages, calibrate
 from paddle_tk.pipelines.int8_figures import PairFigures, compare_on
-from paddle_tk.pipelines.int8_layers import Chosen, choose_layers
 from paddle_tk.quantize.calibrate import LayerInput
 from paddle_tk.runtime.base import Array
 from paddle_tk.runtime.onnx_predictor import OnnxPredictor
@@ -36,6 +37,7 @@ from paddle_tk.types import Preprocessing, QuantizationReport
 REPORT = "quantization.json"
 _RANKED_IMAGES = 16
 _NATIVE = {"x86": ("x86_64", "amd64"), "arm": ("aarch64", "arm64"), "tensorrt": ()}
+_DISTANCES = {"classification": logit_distance, "detection": box_distance}
 Say = Callable[[str], None]
 Progress = Callable[[str, int], Any]
 
@@ -149,7 +151,8 @@ def quantize_model(
     chosen = choose_layers(
         model, settings.target, calibration.ranges,
         weight_bits=settings.weight_bits, keep=keep, loss=_loss(parent, source, images, settings),
-        max_loss=settings.limits.max_drop, images=_ranking_images(source, images), threads=settings.threads, say=say,
+        max_loss=settings.limits.max_drop, images=_ranking_images(source, images),
+        distance=_DISTANCES[source.exported.artifact.task.kind], threads=settings.threads, say=say,
     )  # fmt: skip
     told = report(
         chosen.model, chosen.plan, method=settings.method, algorithm=settings.algorithm,
@@ -170,7 +173,7 @@ def _no_progress(title: str, steps: int) -> Any:
 
 def _calibration(
     source: FloatGraph,
-    graphs: Mapping[Target, onnx.ModelProto],
+    graphs: Mapping[Target, Model],
     images: Images,
     settings: Settings,
     learned: list[LayerInput] | None,
@@ -191,7 +194,7 @@ def _calibration(
         )  # fmt: skip
 
 
-def _kept(model: onnx.ModelProto, names: tuple[str, ...]) -> dict[str, str]:
+def _kept(model: Model, names: tuple[str, ...]) -> dict[str, str]:
     known = {node.name for node in model.graph.node}
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -209,13 +212,13 @@ def _ranking_images(source: FloatGraph, images: Images) -> Array:
 
 def _loss(
     parent: FloatGraph, source: FloatGraph, images: Images, settings: Settings
-) -> Callable[[onnx.ModelProto], float] | None:
+) -> Callable[[Model], float] | None:
     """Returns what tells how much of the main metric a graph loses on the images for the choice."""
     if images.choice is None:
         return None
     split, metric = images.choice, parent.exported.artifact.task.metric
 
-    def loss(model: onnx.ModelProto) -> float:
+    def loss(model: Model) -> float:
         with tempfile.TemporaryDirectory(prefix="paddle_tk-int8-") as name:
             trial = write_int8(model, source.exported, Path(name), variant=settings.target, parent_sha256=source.sha256)
             pair = compare_on(

@@ -146,7 +146,7 @@ def _load_all(
             continue
         if expected is None:
             expected = outputs
-        least = min(cosine(ours, theirs) for ours, theirs in zip(expected, outputs, strict=True))
+        least = _agreement(expected, outputs)
         if outputs is not expected and least < SAME:
             left_out[name] = f"its output differs (cosine {least:.4f}, at least {SAME} is asked for)"
             continue
@@ -154,6 +154,12 @@ def _load_all(
     if not loaded and failure is not None:
         raise failure
     return loaded, left_out
+
+
+def _agreement(expected: tuple[Array, ...], found: tuple[Array, ...]) -> float:
+    if len(expected) != len(found):
+        return -1.0
+    return min(cosine(ours, theirs) for ours, theirs in zip(expected, found, strict=True))
 
 
 def cosine(a: Array, b: Array) -> float:

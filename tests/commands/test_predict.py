@@ -14,6 +14,7 @@ from paddle_tk.commands.predict import main
 from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.datasets import load_dataset
 from paddle_tk.files import sha256_file
+from tests.runtime.tiny_onnx import write_detector
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +210,52 @@ def test_predict_tool_labels_relative_paths_and_refuses_truncated_weights(
     assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (2, "", 1)
     assert "sha256" in bad.stderr
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(("model", "engine"), [("run", "paddle-inference"), ("onnx", "auto")])
+def test_predict_labels_the_same_and_names_the_engine_when_another_computes(
+    model: str, engine: str, photos: Path, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(models, tmp_path / "own", str(photos)) == 0
+    capsys.readouterr()
+    assert _run(models, tmp_path / "other", str(photos), "--engine", engine, model=model) == 0
+    own, other = _report(tmp_path / "own"), _report(tmp_path / "other")
+    assert own["engine"] == "paddle"
+    assert f"on cpu by {other['engine']}" in capsys.readouterr().out
+    assert other["engine"] == (engine if engine != "auto" else other["engine_choice"]["name"])
+    for ours, theirs in zip(own["images"], other["images"], strict=True):
+        assert ours["predictions"][0]["class"] == theirs["predictions"][0]["class"]
+
+
+def test_predict_draws_boxes_when_a_foreign_detector_is_described(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_detector(tmp_path / "d.onnx", side=32)
+    described = ["--task", "detection", "--classes", "cat,dog", "--mean", "0,0,0", "--std", "1,1,1"]
+    described += ["--resize", "stretch", "--score-threshold", "0.5", "--nms-iou", "none", "--max-detections", "9"]
+    given = ["--quiet", "--model", str(file), str(photos / "a"), "--output", str(tmp_path / "out")]
+    assert main([*given, *described]) == 0
+    assert capsys.readouterr().err == ""
+    report = _report(tmp_path / "out")
+    assert (report["task"], report["n"]) == ("detection", 3)
+    for entry in report["images"]:
+        height, width = cv2.imread(entry["image"]).shape[:2]
+        (found,) = entry["predictions"]
+        assert (found["class"], found["class_id"]) == ("dog", 1)
+        assert found["score"] == pytest.approx(0.9)
+        assert found["box"] == pytest.approx([width / 4, height / 4, 3 * width / 4, 3 * height / 4], abs=0.01)
+
+
+def test_predict_exits_2_and_writes_nothing_when_engine_or_description_is_missing(
+    photos: Path, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_detector(tmp_path / "d.onnx")
+    given = [str(photos / "a"), "--output", str(tmp_path / "out")]
+    for arguments, expected in (
+        (["--model", str(file)], "say it: --task classification or detection, --classes"),
+        (["--model", str(file), "--task", "detection"], "is described by --task but not by --classes"),
+        (["--model", str(models / "onnx"), "--engine", "paddle"], "the engine paddle does not run onnx models"),
+    ):
+        assert main([*arguments, *given]) == 2
+        assert expected in _one_error(capsys)
+        assert not (tmp_path / "out").exists()

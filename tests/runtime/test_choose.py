@@ -164,8 +164,8 @@ def test_choice_tells_what_to_install_when_no_engine_is(
 
 @pytest.mark.parametrize(
     ("a", "b", "expected"),
-    [([1, 0], [2, 0], 1.0), ([1, 0], [0, 1], 0.0), ([1, 0], [-1, 0], -1.0), ([0, 0], [0, 0], 1.0), ([0, 0], [1, 0], -1.0)],
-)  # fmt: skip
+    [([1, 0], [2, 0], 1), ([1, 0], [0, 1], 0), ([1, 0], [-1, 0], -1), ([0, 0], [0, 0], 1), ([0, 0], [1, 0], -1)],
+)
 def test_cosine_of_outputs_is_right_also_when_one_is_zero(a: list[float], b: list[float], expected: float) -> None:
     assert cosine(np.array(a, np.float32), np.array(b, np.float32)) == pytest.approx(expected)
 

@@ -13,6 +13,8 @@ from onnx import numpy_helper
 from paddle_tk.runtime.base import Array
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
+# What pipelines hand from one function to the next without knowing the package onnx.
+Model = onnx.ModelProto
 
 
 def copied(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx
+import onnx.version_converter
 
 from paddle_tk.errors import BadInput
 from paddle_tk.export.graph.edit import copied, opset_of
@@ -57,3 +58,21 @@ def stamp(model: onnx.ModelProto, ir_version: int | None = None) -> onnx.ModelPr
     result = copied(model)
     result.ir_version = check_versions(opset_of(model), ir_version)
     return result
+
+
+def at_least(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """Returns a model in an operator set, or the model itself where it is written in that or a newer one.
+
+    Raises:
+        BadInput: It cannot be brought there.
+    """
+    found = opset_of(model)
+    if found >= opset:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, opset)
+    except Exception as error:  # its converters raise whatever they meet
+        raise BadInput(
+            f"the model has opset {found} and cannot be brought to {opset}: {str(error).splitlines()[0]}",
+            f"export it with opset {opset} or higher",
+        ) from error

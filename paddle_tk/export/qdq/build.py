@@ -178,8 +178,7 @@ class _Builder:
         values = np.clip(np.rint(bias.astype(np.float64) / stored), -(2**31), 2**31 - 1).astype(np.int32)
         operands = [
             self._constant(f"{name}/int32", values),
-            self._constant(f"{name}/scale", stored),
-            self._constant(f"{name}/zero", np.zeros(len(stored), np.int32)),
+            self._constant(f"{name}/scale", stored),  # no zero points: a weight needs them to be fused, a bias does not
         ]
         self._before[node.name].append(
             helper.make_node("DequantizeLinear", operands, [f"{name}/dq"], name=f"{name}/DQ", axis=0)

@@ -15,6 +15,8 @@ from paddle_tk.runtime.base import Array
 from paddle_tk.types import TensorRange
 
 Run = Callable[[onnx.ModelProto], tuple[Array, ...]]
+Distance = Callable[[tuple[Array, ...], tuple[Array, ...]], float]
+_SURE = 0.1  # score of a place where something is seen
 _ALONE = "only one node is rounded at a time"
 
 
@@ -24,7 +26,7 @@ class Sensitivity:
 
     Attributes:
         node: Its name.
-        error: ||outputs - float outputs|| / ||float outputs||, the largest of the model's outputs.
+        error: How far the outputs move: what the ``Distance`` says.
     """
 
     node: str
@@ -38,6 +40,7 @@ def rank_nodes(
     run: Run,
     *,
     nodes: Sequence[str],
+    distance: Distance,
     advance: Callable[[int], None] = lambda n: None,
 ) -> list[Sensitivity]:
     """Measures how much each node's rounding changes the outputs.
@@ -48,6 +51,7 @@ def rank_nodes(
         ranges: Of every tensor that a full plan rounds.
         run: Computes a model's outputs on fixed images.
         nodes: Names of the nodes in question.
+        distance: (float outputs, outputs) -> how far they are apart.
         advance: Called with 1 for each node.
 
     Returns:
@@ -63,14 +67,34 @@ def rank_nodes(
         # Alone it may be fed and read by float nodes, whose tensors the full plan does not round.
         known = {tensor: ranges[tensor] for tensor in plan.ranges if tensor in ranges}
         if len(known) == len(plan.ranges):
-            found.append(Sensitivity(name, _error(right, run(build(model, plan, known)))))
+            found.append(Sensitivity(name, distance(right, run(build(model, plan, known)))))
         advance(1)
     return sorted(found, key=lambda entry: -entry.error)
 
 
-def _error(right: tuple[Array, ...], found: tuple[Array, ...]) -> float:
+def logit_distance(right: tuple[Array, ...], found: tuple[Array, ...]) -> float:
+    """Returns ||found - right|| / ||right|| of a classifier's logits, or of the output that moves most."""
     shares = [
         np.linalg.norm((f - r).astype(np.float64)) / max(float(np.linalg.norm(r.astype(np.float64))), 1e-12)
         for r, f in zip(right, found, strict=True)
     ]
     return float(max(shares))
+
+
+def box_distance(right: tuple[Array, ...], found: tuple[Array, ...]) -> float:
+    """Returns how far a detector's answers move where the float model sees something.
+
+    The mean difference of the coordinates there, as a share of the box's mean side, plus the mean difference of the
+    scores; of all places, where it sees nothing anywhere.
+
+    Args:
+        right: Boxes (B, N, 4) and scores (B, N, C) of the float model.
+        found: Those of the other one.
+    """
+    sure = right[1].max(axis=2) >= _SURE
+    if not sure.any():
+        sure = np.ones_like(sure)
+    boxes = right[0][sure].astype(np.float64)
+    sides = np.maximum((boxes[:, 2:] - boxes[:, :2]).mean(axis=1), 1.0)
+    moved = np.abs(found[0][sure] - boxes).mean(axis=1) / sides
+    return float(moved.mean() + np.abs(found[1][sure].astype(np.float64) - right[1][sure]).mean())

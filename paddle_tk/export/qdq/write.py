@@ -10,7 +10,7 @@ import onnx.checker
 
 from paddle_tk import __version__
 from paddle_tk.errors import CheckFailed
-from paddle_tk.export.graph import short_names, stamp
+from paddle_tk.export.graph import share_equal, short_names, stamp
 from paddle_tk.export.metadata import write_metadata
 from paddle_tk.export.onnx import OnnxModel
 from paddle_tk.files import sha256_file, write_bytes_atomic
@@ -34,7 +34,7 @@ def write_int8(
     Raises:
         CheckFailed: The graph is no valid ONNX model.
     """
-    small = stamp(short_names(model))
+    small = stamp(short_names(share_equal(model)))
     artifact = replace(
         parent.artifact, path=MODEL, precision="int8", variant=variant, parent_sha256=parent_sha256, made_by=MADE_BY,
         metrics={}, sha256={},

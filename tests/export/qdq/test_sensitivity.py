@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 
 from paddle_tk.export.qdq.plan import make_plan
-from paddle_tk.export.qdq.sensitivity import rank_nodes
+from paddle_tk.export.qdq.sensitivity import box_distance, logit_distance, rank_nodes
 from paddle_tk.export.qdq.view import GraphView
 from tests.export.qdq.graphs import Array, images, ranges_of, residual, run
 
@@ -21,10 +21,24 @@ def test_layer_whose_input_has_an_outlier_is_ranked_first() -> None:
     def runner(candidate: onnx.ModelProto) -> tuple[Array, ...]:
         return run(candidate, batch)
 
-    ranked = rank_nodes(model, "x86", ranges, runner, nodes=plan.weighted, advance=done.append)
+    ranked = rank_nodes(model, "x86", ranges, runner, nodes=plan.weighted, distance=logit_distance, advance=done.append)
 
     # conv1 writes the tensor and conv2 reads it, so both suffer from its scale.
     assert {ranked[0].node, ranked[1].node} == {"conv1", "conv2"}
     assert ranked[0].error > 5 * ranked[2].error
     assert sum(done) == len(ranked) == len(plan.weighted)
     assert all(np.isfinite(entry.error) for entry in ranked)
+
+
+def test_boxes_are_compared_where_something_is_seen() -> None:
+    boxes = np.asarray([[[0, 0, 10, 10], [0, 0, 10, 10]]], np.float32)
+    scores = np.asarray([[[0.9], [0.01]]], np.float32)
+    moved = boxes.copy()
+    moved[0, 1] += 5  # where nothing is seen
+    assert box_distance((boxes, scores), (moved, scores)) == 0
+
+    moved[0, 0] += 1
+    assert np.isclose(box_distance((boxes, scores), (moved, scores)), 0.1)
+    assert np.isclose(box_distance((boxes, scores), (boxes, scores - np.float32(0.2))), 0.2)
+    nothing = scores * 0
+    assert box_distance((boxes, nothing), (moved, nothing)) > 0

@@ -9,7 +9,7 @@ import onnx
 
 from paddle_tk.export.qdq.build import build
 from paddle_tk.export.qdq.plan import Plan, Target, make_plan
-from paddle_tk.export.qdq.sensitivity import Sensitivity, rank_nodes
+from paddle_tk.export.qdq.sensitivity import Distance, Sensitivity, rank_nodes
 from paddle_tk.export.qdq.view import GraphView
 from paddle_tk.runtime.base import Array
 from paddle_tk.runtime.onnx_predictor import TensorReader
@@ -49,6 +49,7 @@ def choose_layers(
     loss: Loss | None,
     max_loss: float,
     images: Array,
+    distance: Distance,
     threads: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> Chosen:
@@ -64,6 +65,7 @@ def choose_layers(
             from; None: it cannot be measured, so everything is quantized.
         max_loss: What may be lost.
         images: float32 (n, 3, H, W) that the layers are ranked on.
+        distance: How far two models' outputs are apart, for the ranking.
         threads: CPU threads of ONNX Runtime.
         say: Told what is done.
     """
@@ -76,7 +78,7 @@ def choose_layers(
     if lost <= max_loss:
         return Chosen(full, plan, (), lost, tried)
     say(f"the INT8 model loses {100 * lost:.2f} points where {100 * max_loss:g} are allowed: looking for the layers")
-    ranked = rank_nodes(model, target, ranges, _runner(images, threads), nodes=plan.weighted)
+    ranked = rank_nodes(model, target, ranges, _runner(images, threads), nodes=plan.weighted, distance=distance)
     best = Chosen(full, plan, tuple(ranked), lost, tried)
     for count in _STEPS:
         if count >= len(ranked):
@@ -95,7 +97,7 @@ def choose_layers(
 
 def _reasons(worst: list[Sensitivity], total: int) -> dict[str, str]:
     return {
-        entry.node: f"rounding it alone changes the outputs by {100 * entry.error:.2g} %, rank {i} of {total}"
+        entry.node: f"rounding it alone moves the outputs by {100 * entry.error:.2g} %, rank {i} of {total}"
         for i, entry in enumerate(worst, 1)
     }
 

@@ -4,9 +4,10 @@ import numpy as np
 import onnx
 import pytest
 
+from paddle_tk.export.qdq.choose import Chosen, choose_layers
 from paddle_tk.export.qdq.plan import make_plan
+from paddle_tk.export.qdq.sensitivity import logit_distance
 from paddle_tk.export.qdq.view import GraphView
-from paddle_tk.pipelines.int8_layers import Chosen, choose_layers
 from paddle_tk.types import TensorRange
 from tests.export.qdq.graphs import images, ranges_of, residual, run
 
@@ -25,7 +26,7 @@ def _choose(max_loss: float, *, measurable: bool = True) -> Chosen:
 
     return choose_layers(
         model, "x86", ranges, weight_bits=8, keep={}, loss=loss if measurable else None, max_loss=max_loss,
-        images=np.concatenate(images(2, seed=9)),
+        images=np.concatenate(images(2, seed=9)), distance=logit_distance,
     )  # fmt: skip
 
 
