@@ -6,33 +6,17 @@ import time
 
 _BEGAN = time.perf_counter()  # before anything else is imported: the imports are part of a cold start
 
-import json  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Mapping  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from paddle_tk.environment.threads import available_cores  # noqa: E402
-from paddle_tk.errors import CheckFailed, PaddleTkError  # noqa: E402
 from paddle_tk.manifest import artifact_from_dict  # noqa: E402
-from paddle_tk.measure.memory import ANSWER  # noqa: E402
+from paddle_tk.measure.fresh_process import answer, peak_mib  # noqa: E402
 from paddle_tk.runtime.base import noise_batch  # noqa: E402
 from paddle_tk.runtime.engines import PADDLE  # noqa: E402
 from paddle_tk.runtime.load import ModelSource, load_predictor  # noqa: E402
-
-_KIB_PER_MIB = 1024
-_STATUS = Path("/proc/self/status")
-
-
-def main() -> int:
-    """Measures one job; returns the exit code."""
-    job = json.load(sys.stdin)
-    try:
-        found = _measured(job)
-    except PaddleTkError as error:
-        found = {"kind": type(error).__name__, "problem": error.problem, "fix": error.fix}
-    print(ANSWER + json.dumps(found))
-    return 0
 
 
 def _measured(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +39,7 @@ def _measured(job: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "cold_start_seconds": loaded - _BEGAN,
         "first_inference_ms": 1e3 * first,
-        "peak_mib": _peak_mib(),
+        "peak_mib": peak_mib(),
         "cpu_cores": used / max(seconds, 1e-9),
         "cores": available_cores(),
         "repeats": job["repeats"],
@@ -66,13 +50,5 @@ def _measured(job: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _peak_mib() -> float:
-    # Not ru_maxrss, which begins with what the parent had when it forked.
-    for line in _STATUS.read_text(encoding="utf-8").splitlines() if _STATUS.is_file() else []:
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / _KIB_PER_MIB
-    raise CheckFailed(f"the peak memory is read from {_STATUS}, which is not there", "measure on Linux")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(_measured))

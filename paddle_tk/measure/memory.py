@@ -5,25 +5,18 @@ The process is a fresh one, so that nothing is counted that another model or a f
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import paddle_tk
 from paddle_tk.environment.devices import cpu_model
-from paddle_tk.errors import ArtifactError, BadInput, CheckFailed
 from paddle_tk.manifest import artifact_to_dict
+from paddle_tk.measure.fresh_process import run_fresh
 from paddle_tk.runtime.engines import AUTO
 from paddle_tk.runtime.load import ModelSource
 from paddle_tk.types import Measurement
 
 _CHILD = "paddle_tk.measure.child"
-ANSWER = "MEASURED "
 
 
 @dataclass(frozen=True)
@@ -123,37 +116,5 @@ def measure_process(
         "repeats": repeats,
         "options": dict(options or {}),
     }
-    answer = _ask(job, timeout_seconds, source.file)
-    if "problem" in answer:
-        kind = {"ArtifactError": ArtifactError, "BadInput": BadInput}.get(answer["kind"], CheckFailed)
-        raise kind(answer["problem"], answer["fix"])
-    return ProcessFigures(**answer)
-
-
-def _ask(job: Mapping[str, Any], timeout_seconds: float, file: Path) -> dict[str, Any]:
-    above = str(Path(paddle_tk.__file__).resolve().parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (above, os.environ.get("PYTHONPATH"))))}
-    # Threads are the job's, whatever this process runs with.
-    environment.update(OMP_NUM_THREADS=str(job["threads"]), MKL_NUM_THREADS=str(job["threads"]))
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", _CHILD],
-            input=json.dumps(job),
-            env=environment,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise CheckFailed(
-            f"{file} gave no answer within {timeout_seconds:.0f} s in a process of its own", "use a smaller model"
-        ) from error
-    for line in done.stdout.splitlines():
-        if line.startswith(ANSWER):
-            found: dict[str, Any] = json.loads(line.removeprefix(ANSWER))
-            return found
-    ended = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-    raise CheckFailed(f"{file} could not be measured in a process of its own: {ended}, {said}", "try another engine")
+    found = run_fresh(_CHILD, job, threads=threads, what=str(source.file), timeout_seconds=timeout_seconds)
+    return ProcessFigures(**found)

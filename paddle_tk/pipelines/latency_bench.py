@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
-import paddle_tk
 from paddle_tk.data.bundle import ImageSplit
 from paddle_tk.environment.devices import cpu_model
-from paddle_tk.errors import ArtifactError, BadInput, CheckFailed, PaddleTkError
+from paddle_tk.errors import PaddleTkError
 from paddle_tk.evaluate.task import evaluate
 from paddle_tk.manifest import artifact_to_dict
+from paddle_tk.measure.fresh_process import run_fresh
 from paddle_tk.measure.latency import Latency
 from paddle_tk.measure.memory import ProcessFigures, measure_process
 from paddle_tk.pipelines.latency_candidates import Candidate
-from paddle_tk.pipelines.latency_worker import ANSWER
 from paddle_tk.runtime.base import Predictor, noise_batch
 from paddle_tk.runtime.choose import SAME, cosine
 from paddle_tk.runtime.load import load_predictor
@@ -66,6 +59,7 @@ class Times:
         latency: Of every batch; with several in flight from when a batch is handed over until its result is there.
         images_per_second: Median of the rounds, as the candidate is run.
         cpu_share: Busy share of the cores, median of the rounds, 0..1.
+        peak_mib: Peak memory of the process, the largest of the rounds.
         arithmetic: In what the engine computes what is not integer.
         rates: Samples of images/s by batches in flight, as far as the effort asked for them.
     """
@@ -73,6 +67,7 @@ class Times:
     latency: Latency
     images_per_second: float
     cpu_share: float
+    peak_mib: float
     arithmetic: str
     rates: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
@@ -198,33 +193,10 @@ def _timed(candidate: Candidate, effort: Effort) -> dict[str, Any]:
         "seconds": effort.seconds,
         "streams": list(effort.streams),
     }
-    found = _ask(job, own.threads, own.told())
-    if "problem" in found:
-        kind = {"ArtifactError": ArtifactError, "BadInput": BadInput}.get(found["kind"], CheckFailed)
-        raise kind(found["problem"], found["fix"])
+    found: dict[str, Any] = run_fresh(
+        _WORKER, job, threads=own.threads, what=own.told(), timeout_seconds=_TIMEOUT_SECONDS
+    )
     return found
-
-
-def _ask(job: Mapping[str, Any], threads: int, name: str) -> dict[str, Any]:
-    above = str(Path(paddle_tk.__file__).resolve().parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (above, os.environ.get("PYTHONPATH"))))}
-    # Threads are the candidate's, whatever this process runs with.
-    environment.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
-    with tempfile.TemporaryFile("w+", errors="replace") as said:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", _WORKER], input=json.dumps(job), env=environment, stdout=subprocess.PIPE,
-                stderr=said, text=True, errors="replace", timeout=_TIMEOUT_SECONDS, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise CheckFailed(f"{name}: no answer within {_TIMEOUT_SECONDS:.0f} s", "use a smaller model") from error
-        for line in done.stdout.splitlines():
-            if line.startswith(ANSWER):
-                found: dict[str, Any] = json.loads(line.removeprefix(ANSWER))
-                return found
-        said.seek(0)
-        last = (said.read().strip().splitlines() or ["no message"])[-1]
-    raise CheckFailed(f"{name}: its process ended with exit code {done.returncode}: {last}", "try another engine")
 
 
 def _merged(candidate: Candidate, parts: list[dict[str, Any]], effort: Effort) -> Times:
@@ -246,6 +218,7 @@ def _merged(candidate: Candidate, parts: list[dict[str, Any]], effort: Effort) -
         latency,
         median(part["images_per_second"] for part in parts),
         median(part["cpu_cores"] / part["cores"] for part in parts),
+        max(part["peak_mib"] for part in parts),
         first["arithmetic"],
         {int(count): tuple(samples) for count, samples in first["rates"].items()},
     )

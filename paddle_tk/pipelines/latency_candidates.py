@@ -102,7 +102,7 @@ class ModelFile:
 
     @property
     def precision(self) -> str:
-        """ "fp32" or "int8"."""
+        """Of the file: "fp32" or "int8"."""
         return self.source.artifact.precision
 
     @property
@@ -134,7 +134,8 @@ def core_order(cpus: Sequence[int], topology: Path = _TOPOLOGY) -> tuple[int, ..
     Cores before their second hardware threads, and the highest numbers first: the lowest get most of the interrupts.
     """
     taken: set[str] = set()
-    first, second = [], []
+    first: list[int] = []
+    second: list[int] = []
     for cpu in sorted(cpus, reverse=True):
         try:
             core = (topology / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text(encoding="utf-8").strip()

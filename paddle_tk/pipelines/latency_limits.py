@@ -117,7 +117,12 @@ def breaches(limits: LatencyLimits, found: Figures, *, screening: bool = False) 
         found: What was measured.
         screening: The figures are of few runs: the latency is the median, and no margin is asked for.
     """
-    checks = (_latency(limits, found, screening), _rate(limits, found, screening), _memory(limits, found), _cpu(limits, found))
+    checks = (
+        _latency(limits, found, screening),
+        _rate(limits, found, screening),
+        _memory(limits, found),
+        _cpu(limits, found),
+    )
     return tuple(breach for breach in checks if breach is not None)
 
 
@@ -139,7 +144,9 @@ def _rate(limits: LatencyLimits, found: Figures, screening: bool) -> Breach | No
     if least is None or found.images_per_second >= least:
         return None
     told = f"{found.images_per_second:.4g} images/s below {_aim(limits.min_fps, least, limits)}"
-    return Breach("rate", told, least / max(found.images_per_second, 1e-9), "train a smaller network, or free the cores")
+    return Breach(
+        "rate", told, least / max(found.images_per_second, 1e-9), "train a smaller network, or free the cores"
+    )
 
 
 def _memory(limits: LatencyLimits, found: Figures) -> Breach | None:

@@ -5,7 +5,6 @@ It runs nothing but the model, confined to the candidate's processors, so its fi
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from paddle_tk.environment.threads import available_cores
-from paddle_tk.errors import PaddleTkError
 from paddle_tk.manifest import artifact_from_dict
+from paddle_tk.measure.fresh_process import answer, peak_mib
 from paddle_tk.measure.throughput import measure_throughput
 from paddle_tk.runtime.asynchronous import run_stream
 from paddle_tk.runtime.base import Array, Predictor, noise_batch
@@ -23,22 +22,10 @@ from paddle_tk.runtime.engines import PADDLE
 from paddle_tk.runtime.load import ModelSource, load_predictor
 from paddle_tk.runtime.timing import sample_ms
 
-ANSWER = "TIMED "
 _PROBES = 3  # batches that tell how many fit into the time of a round
 
 
-def main() -> int:
-    """Measures one job; returns the exit code."""
-    job = json.load(sys.stdin)
-    try:
-        found = measured(job)
-    except PaddleTkError as error:
-        found = {"kind": type(error).__name__, "problem": error.problem, "fix": error.fix}
-    print(ANSWER + json.dumps(found), flush=True)
-    return 0
-
-
-def measured(job: Mapping[str, Any]) -> dict[str, Any]:
+def _measured(job: Mapping[str, Any]) -> dict[str, Any]:
     """Loads the job's model and times it.
 
     Args:
@@ -47,8 +34,8 @@ def measured(job: Mapping[str, Any]) -> dict[str, Any]:
             "streams": batches in flight that the rate is also measured with.
 
     Returns:
-        "samples_ms" of each batch, "images_per_second", "cpu_cores" (CPU seconds per second), "cores", "engine",
-        "arithmetic", "device"; "rates": samples of the rate by batches in flight.
+        "samples_ms" of each batch, "images_per_second", "cpu_cores" (CPU seconds per second), "cores", "peak_mib",
+        "engine", "arithmetic", "device"; "rates": samples of the rate by batches in flight.
     """
     affinity = set(job["affinity"])
     cores = available_cores()
@@ -67,6 +54,7 @@ def measured(job: Mapping[str, Any]) -> dict[str, Any]:
         "images_per_second": len(samples) * len(batch) / max(seconds, 1e-9),
         "cpu_cores": used / max(seconds, 1e-9),
         "cores": cores,
+        "peak_mib": peak_mib(),
         "engine": predictor.engine,
         "arithmetic": predictor.arithmetic,
         "device": predictor.device,
@@ -111,4 +99,4 @@ def _rate(predictor: Predictor, batch: Array, in_flight: int) -> tuple[float, ..
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer(_measured))

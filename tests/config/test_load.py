@@ -151,7 +151,7 @@ def test_config_hash_ignores_every_key_of_the_section_quantize() -> None:
         **{"method": "qat", "algorithm": "kl", "samples": 9, "batch_size": 9, "seed": 9, "max_drop": 0.5},
         **{"min_agreement": 0.5, "max_size_ratio": 0.5, "max_latency_ratio": 0.5, "allow_slow": True},
         **{"latency_rounds": 9, "latency_repeats": 9, "epochs": 9, "learning_rate": 0.5, "moving_rate": 0.5},
-        "freeze_norm": False,
+        **{"freeze_norm": False, "weight_bits": 7},
     }
     assert {f"quantize.{key}" for key in others} == {key for key in all_fields(Config) if key.startswith("quantize.")}
     for key, value in others.items():

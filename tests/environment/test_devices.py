@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from paddle_tk.environment.devices import choose_device, cpu_model, hardware, memory_bytes, resolve_device
+from paddle_tk.environment.devices import choose_device, cpu_model, hardware, has_vnni, memory_bytes, resolve_device
 from paddle_tk.errors import BadInput
 
 
@@ -93,7 +93,7 @@ def test_vnni_is_read_from_the_processors_flags(
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\n")
 
-    assert devices.has_vnni(tmp_path / "cpuinfo") is expected
-    assert devices.has_vnni(tmp_path / "missing") is None
+    assert has_vnni(tmp_path / "cpuinfo") is expected
+    assert has_vnni(tmp_path / "missing") is None
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    assert devices.has_vnni(tmp_path / "cpuinfo") is None
+    assert has_vnni(tmp_path / "cpuinfo") is None

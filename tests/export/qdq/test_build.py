@@ -55,17 +55,17 @@ def test_weights_are_stored_as_int8_and_nothing_else(target: str) -> None:
     )
 
 
-def test_biases_are_int32_for_the_cpu_and_float_for_tensorrt() -> None:
-    def kinds(target: str) -> set[int]:
+def test_biases_are_int32_where_that_is_needed_to_fuse_them() -> None:
+    def kinds(target: str) -> Counter[int]:
         found = _int8(residual(), target)
         held = {t.name: t.data_type for t in found.graph.initializer}
-        return {
-            held[node.input[0]] for node in found.graph.node
-            if node.op_type == "DequantizeLinear" and node.input[0] in held
-        }  # fmt: skip
+        dequantized = [node.input[0] for node in found.graph.node if node.op_type == "DequantizeLinear"]
+        return Counter(held[name] for name in dequantized if name in held)
 
-    assert kinds("x86") == {onnx.TensorProto.INT8, onnx.TensorProto.INT32}
-    assert kinds("tensorrt") == {onnx.TensorProto.INT8}
+    both = {onnx.TensorProto.INT8: 4}
+    assert kinds("arm") == {**both, onnx.TensorProto.INT32: 4}
+    assert kinds("x86") == {**both, onnx.TensorProto.INT32: 1}, "that of the linear layer"
+    assert kinds("tensorrt") == both
 
 
 def test_float_model_is_left_as_it_was() -> None:
