@@ -63,6 +63,12 @@ class Settings:
             return {"precision": self.arithmetic or "default", "streams": self.streams, "preallocate": self.preallocate}
         return {"batch_size": self.batch_size} if self.engine == TENSORRT else {}
 
+    @property
+    def extras(self) -> int:
+        """How many settings are not what an engine does by itself."""
+        special = (bool(self.affinity), self.graph_optimization not in ("", "all"), self.preallocate)
+        return sum((*special, self.spinning is not None, self.in_flight > 1, self.batch_size > 1))
+
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON types."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

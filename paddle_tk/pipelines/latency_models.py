@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -67,9 +67,9 @@ class Models:
     """What there is to choose from.
 
     Attributes:
-        files: All of them; those that differ in their batch size only share a function.
         reference: The given model as others are held against it.
         float_file: The FP32 ONNX file at the trained size; None: there is none.
+        files: All of them; those that differ in their batch size only share a function.
         left_out: What was not made or cannot be used, and why.
     """
 
@@ -250,10 +250,9 @@ class ModelMaker:
             return self._used(file)
         made = []
         for batch in (1, *BATCHES):
-            work = self._work / f"{self._folders}-{file.precision}-batch{batch}"
-            fitted = fit_model(
-                file.source, work, self._recipe.device, batch_size=batch, threads=self._recipe.threads
-            )  # fmt: skip
+            self._folders += 1
+            work = self._work / f"{self._folders}-batch{batch}"
+            fitted = fit_model(file.source, work, self._recipe.device, batch_size=batch, threads=self._recipe.threads)
             made.append(replace(file, source=fitted, batch_size=batch))
         return self._used(*made)
 
@@ -261,13 +260,3 @@ class ModelMaker:
 def _fits(engine: str, artifact: ModelArtifact) -> bool:
     """Returns whether an INT8 file is in the engine's form; a float file is in every engine's."""
     return artifact.precision != "int8" or (engine == TENSORRT) == (artifact.variant == "tensorrt")
-
-
-def fp32_bytes(models: Models) -> int | None:
-    """Returns the size of the FP32 ONNX file, None where there is none."""
-    return None if models.float_file is None else models.float_file.file.stat().st_size
-
-
-def describe_left_out(models: Models) -> Mapping[str, str]:
-    """Returns what was not made or cannot be used, and why."""
-    return dict(models.left_out)
