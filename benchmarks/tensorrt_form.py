@@ -1,7 +1,7 @@
 """INT8 files for TensorRT: do they keep to its rules, and are they as good as the x86 form in ONNX Runtime?
 
-The rules are checked by reading the graph (paddle_tk/export/tensorrt_check.py); TensorRT itself was not at hand. For each
-rule a violation is planted that the checker must find.
+The rules are checked by reading the graph (paddle_tk/export/tensorrt_check.py); TensorRT itself was not at hand.
+Violations are planted that the checker must find.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def _batch_norm(model: Any) -> None:
     from onnx import helper, numpy_helper
 
     conv = next(node for node in model.graph.node if node.op_type == "Conv")
-    channels = next(t.dims[0] for n in model.graph.node for t in model.graph.initializer
-                    if n.op_type == "DequantizeLinear" and n.output[0] == conv.input[1] and t.name == n.input[0])  # fmt: skip
+    back = next(node for node in model.graph.node if node.output[0] == conv.input[1])
+    channels = _initializer(model, back.input[0]).dims[0]
     given, conv.output[0] = conv.output[0], "before norm"
     names = []
     for key, value in (("scale", 1), ("shift", 0), ("mean", 0), ("variance", 1)):

@@ -98,26 +98,11 @@ def build_bundle(
         CheckFailed: The preflight refuses the file that was asked for, or an export computes something else.
     """
     require_size(source, input_size)
-    plan = make_plan(device, quantization, has_fp32=source.artifact.precision != "int8")
-    trained = source.artifact.preprocessing.size
-    if input_size not in (None, trained):
-        plan = plan.saying(f"Trained at {trained[0]}x{trained[1]} px: its accuracy at another size was not measured.")
-    if INT8_FILE in plan.files and source.artifact.precision != "int8" and make_int8 is None:
-        raise BadInput(
-            f"an INT8 model for {device.name} is needed and none is given",
-            f"make one with tools/quantize.py --target {device.int8_variant} and give it with --int8-model",
-        )
+    how = Export(input_size, batch_size, split, split_name, samples, threads, debug)
+    plan = _planned(source, device, quantization, input_size, make_int8 is not None)
     with tempfile.TemporaryDirectory(prefix="paddle_tk-edge-") as name:
         work = Path(name)
-        models: dict[str, ModelSource] = {}
-        if FP32_FILE in plan.files:
-            models[FP32_FILE] = _fp32(
-                source, work, device, input_size=input_size, batch_size=batch_size, split=split,
-                split_name=split_name, samples=samples, threads=threads, debug=debug,
-            )  # fmt: skip
-        if INT8_FILE in plan.files:
-            made = source if make_int8 is None or source.artifact.precision == "int8" else make_int8(work / "int8")
-            models[INT8_FILE] = _int8(made, source, models.get(FP32_FILE), device)
+        plan, models = _models(source, work, device, plan, quantization == "auto", make_int8, how)
         fitted = {
             key: fit_model(model, work / f"fitted{place}", device, batch_size=batch_size, threads=threads)
             for place, (key, model) in enumerate(models.items())
@@ -126,80 +111,62 @@ def build_bundle(
         return _write(folder, device, plan, fitted, shown, threads)
 
 
-def export_opset(device: Device) -> int:
-    """Returns the operator set that a model for a device is written in: one that all its engines take."""
-    return min(DEFAULT_OPSET, device.opset, device.onnxruntime_opset)
-
-
-def require_size(source: ModelSource, input_size: tuple[int, int] | None) -> None:
-    """Refuses another input size for a file whose size is fixed.
+def _planned(
+    source: ModelSource, device: Device, quantization: Quantization, input_size: tuple[int, int] | None, can_int8: bool
+) -> Plan:
+    """Decides what the bundle holds before anything is made.
 
     Raises:
-        BadInput: It takes another one.
+        BadInput: The device cannot run it, or it needs an INT8 model and none can be made.
     """
-    own = source.artifact.preprocessing.size
-    if source.artifact.format != PADDLE_FORMAT and input_size not in (None, own):
-        assert input_size is not None
-        asked = f"{input_size[0]}x{input_size[1]}"
-        raise BadInput(
-            f"{source.file} takes images of {own[0]}x{own[1]} px, --input-size asks for {asked}",
-            "leave --input-size out, or give the Paddle model",
-        )
+    is_int8 = source.artifact.precision == "int8"
+    plan = make_plan(device, quantization, has_fp32=not is_int8)
+    if INT8_FILE in plan.files and not is_int8 and not can_int8:
+        if quantization != "auto":
+            raise BadInput(
+                f"an INT8 model for {device.name} is needed and none is given",
+                f"make one with tools/quantize.py --target {device.int8_variant} and give it with --int8-model",
+            )
+        plan = without_int8(device, "there are no images to calibrate one with (--calibration)")
+    trained = source.artifact.preprocessing.size
+    if input_size not in (None, trained):
+        plan = plan.saying(f"Trained at {trained[0]}x{trained[1]} px: its accuracy at another size was not measured.")
+    return plan
 
 
-def _fp32(
+def _models(
     source: ModelSource,
     work: Path,
     device: Device,
-    *,
-    input_size: tuple[int, int] | None,
-    batch_size: int,
-    split: ImageSplit | None,
-    split_name: str,
-    samples: int,
-    threads: int,
-    debug: bool,
-) -> ModelSource:
-    if source.artifact.format != PADDLE_FORMAT:
-        return source
-    folder = work / "fp32"
-    folder.mkdir()
-    count = min(samples, len(split)) if split is not None else samples
-    model, parity = export_model(
-        source, folder, split=split, split_name=split_name, count=count, input_size=input_size,
-        target=resolve_target(device.name, None, None), dynamic_batch=batch_size > 1, threads=threads, debug=debug,
-    )  # fmt: skip
-    artifact = replace(model.artifact, metrics={**model.artifact.metrics, "parity": parity.to_dict()})
-    return ModelSource(artifact, model.file, None)
-
-
-def _int8(made: ModelSource, source: ModelSource, fp32: ModelSource | None, device: Device) -> ModelSource:
-    """Returns the INT8 model where it fits the device and the FP32 file beside it.
+    plan: Plan,
+    auto: bool,
+    make_int8: MakeInt8 | None,
+    how: Export,
+) -> tuple[Plan, dict[str, ModelSource]]:
+    """Makes a plan's files; an INT8 model that fails its gate is left out where nobody asked for it.
 
     Raises:
-        BadInput: It is of another form, of another model, or takes another size.
+        CheckFailed: An export computes something else, or the INT8 model that was asked for fails its gate.
     """
-    artifact = made.artifact
-    if artifact.precision != "int8" or artifact.format == PADDLE_FORMAT:
-        raise BadInput(f"{made.file} is no INT8 ONNX model but {artifact.precision}", "make one with tools/quantize.py")
-    if artifact.variant != device.int8_variant:
-        raise BadInput(
-            f"{made.file} is in the form for '{artifact.variant}', {device.name} takes '{device.int8_variant}'",
-            f"make it with tools/quantize.py --target {device.int8_variant}",
-        )
-    if fp32 is None:
-        return made
-    other = fp32.artifact
-    relatives = {source.sha256, fp32.sha256, source.artifact.parent_sha256, other.parent_sha256}
-    if artifact.parent_sha256 not in relatives - {None} or artifact.task != other.task:
-        raise BadInput(f"{made.file} was not made from {source.file}", "quantize this very model")
-    if artifact.preprocessing != other.preprocessing:
-        raise BadInput(
-            f"{made.file} takes images of {artifact.preprocessing.size}, the FP32 model of {other.preprocessing.size}, "
-            "or prepares them in another way",
-            "quantize the model at this input size",
-        )
-    return made
+    models: dict[str, ModelSource] = {}
+    if FP32_FILE in plan.files:
+        models[FP32_FILE] = fp32_model(source, work / "fp32", device, how)
+    if INT8_FILE in plan.files:
+        try:
+            given = make_int8 is None or source.artifact.precision == "int8"
+            made = source if given or make_int8 is None else make_int8(work / "int8")
+        except CheckFailed as error:
+            if not auto:
+                raise
+            said = [s for s in plan.statements if s.startswith("Trained at ")]
+            return replace(without_int8(device, error.problem), statements=()), models
+        models[INT8_FILE] = int8_model(made, source, models.get(FP32_FILE), device)
+    return plan, models
+
+
+def export_opset(device: Device) -> int:
+    """Returns the operator set that a model for a device is written in: one that all its engines take."""
+    return min(DEFAULT_OPSET, device.opset, device.onnxruntime_opset)
 
 
 def fit_model(source: ModelSource, work: Path, device: Device, *, batch_size: int = 1, threads: int = 1) -> ModelSource:

@@ -41,14 +41,14 @@ class Effort:
     rounds: int = 1
     warmup: int = 3
     least: int = 7
-    most: int = 30
+    most: int = 1000
     seconds: float = 0.3
     streams: tuple[int, ...] = ()
 
 
 SCREENING = Effort()
-CAREFUL = Effort(rounds=3, warmup=10, least=40, most=100, seconds=0.5)
-ALONE = Effort(warmup=20, least=200, most=200)
+CAREFUL = Effort(rounds=3, warmup=10, least=40, seconds=0.5)
+ALONE = Effort(warmup=20, least=200, seconds=0.5)
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class Search:
 
     def _cost(self, trial: Trial) -> float:
         """Returns what is to be small: the median time, or seconds per image where only a rate is asked for."""
-        if self.limits.target_latency_ms is None and self.limits.min_fps is not None:
+        if self._for_rate:
             return 1 / max(trial.times.images_per_second, 1e-9)
         return trial.p50_ms
 
@@ -149,10 +149,7 @@ class Search:
             other = floats.get(trial.pairing)
             if other is None or trial is other or self._cost(trial) <= _SLACK * self._cost(other):
                 continue
-            trial.reason = (
-                f"slower than FP32 in the same engine: p50 {trial.p50_ms:.3g} against {other.p50_ms:.3g} ms in the "
-                "screening"
-            )
+            trial.reason = f"{self._compared(trial, other, ' than FP32 in the same engine')} in the screening"
 
     def _in_play(self) -> list[Trial]:
         """Returns the trials that were timed and that accuracy does not rule out."""
@@ -169,18 +166,16 @@ class Search:
     def _survivors(self) -> list[Trial]:
         """Returns what is measured with care; every other trial is told why it is not."""
         kept: list[Trial] = []
-        for trial in sorted((t for t in self._in_play() if not t.reason), key=self._cost):
+        for trial in self._ordered([trial for trial in self._in_play() if not trial.reason]):
             broken = [breach for breach in trial.breaches(self.limits) if breach.factor > _SLACK]
             same = [other for other in kept if other.group == trial.group and not other.breaches(self.limits)]
             if broken:
                 trial.reason = "; ".join(breach.told for breach in broken) + " in the screening"
-            elif len(same) < _KEPT:
-                kept.append(trial)
+            elif len(same) < _KEPT or all(_engine(trial) != _engine(other) for other in same):
+                kept.append(trial)  # engines differ in their slowest runs and in memory too
             else:
-                trial.reason = (
-                    f"slower than {same[0].told}, which computes the same: p50 {trial.p50_ms:.3g} against "
-                    f"{same[0].p50_ms:.3g} ms in the screening"
-                )
+                compared = self._compared(trial, same[0], f" than {same[0].told}, which computes the same")
+                trial.reason = f"{compared} in the screening"
         return kept
 
     def _choose(self, survivors: Sequence[Trial], reference: Accuracy) -> Trial | None:
@@ -256,9 +251,20 @@ class Search:
             if trial.accuracy is not None and trial.worth < chosen.worth - self.limits.same_accuracy:
                 trial.reason = f"less accurate: {trial.worth:.4f} against {chosen.worth:.4f} (n={trial.accuracy.n})"
             else:
-                times = f"p50 {trial.p50_ms:.3g} (n={trial.times.latency.n}) against {chosen.p50_ms:.3g} ms"
-                slower = self._cost(trial) >= self._cost(chosen)
-                trial.reason = f"equally accurate and {'slower' if slower else 'hardly quicker'}: {times}"
+                trial.reason = f"equally accurate and {self._compared(trial, chosen)}"
+
+    def _compared(self, trial: Trial, other: Trial, told: str = "") -> str:
+        """Returns how a trial that lost compares with another one in time, or in rate where only that counts."""
+        n = trial.times.latency.n
+        verdict = ("slower" if self._cost(trial) >= self._cost(other) else "hardly quicker") + told
+        if self._for_rate:
+            rates = trial.times.images_per_second, other.times.images_per_second
+            return f"{verdict}: {rates[0]:.4g} (n={n}) against {rates[1]:.4g} images/s"
+        return f"{verdict}: p50 {trial.p50_ms:.3g} (n={n}) against {other.p50_ms:.3g} ms"
+
+    @property
+    def _for_rate(self) -> bool:
+        return self.limits.target_latency_ms is None and self.limits.min_fps is not None
 
     def _failure(self, hints: tuple[str, ...]) -> CheckFailed:
         careful = [trial for trial in self._in_play() if trial.careful is not None]
@@ -269,6 +275,10 @@ class Search:
             f"no candidate can be used: {reasons or 'there is none'}",
             "; ".join(hints) or "allow more engines and precisions, or raise --max-drop",
         )
+
+
+def _engine(trial: Trial) -> str:
+    return trial.candidate.settings.engine
 
 
 def unfit(found: Accuracy, reference: Accuracy, limits: LatencyLimits) -> str:

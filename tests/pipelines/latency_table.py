@@ -76,7 +76,8 @@ class TableBench:
         ms = row.ms if effort == SCREENING else row.careful_ms or row.ms
         if effort not in (SCREENING, CAREFUL):
             ms = row.alone_ms or ms
-        samples = (ms,) * (9 * effort.least // 10) + (ms * row.tail,) * (effort.least - 9 * effort.least // 10)
+        count = effort.least * effort.rounds
+        samples = (ms,) * (9 * count // 10) + (ms * row.tail,) * (count - 9 * count // 10)
         latency = Latency(own.told(), samples, (ms,) * effort.rounds, own.batch_size)
         arithmetic = "bf16" if own.arithmetic == "default" else "fp32"
         rate = row.rate or 1e3 * own.batch_size * own.in_flight / ms

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Generic, Literal, TypeVar
-
-import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal
 
 from paddle_tk.errors import BadInput
+from paddle_tk.export.edge.device_table import CitedEntry, Engine, Figure, Kind, State, Table, load_table
 from paddle_tk.registry import closest
 
-Kind = Literal["V", "S", "D", "U"]
-Engine = Literal["tensorrt", "onnxruntime"]
 KINDS: Mapping[str, str] = {
     "V": "read in a primary source or tried on the artefact",
     "S": "from a secondary source",
     "D": "derived by arithmetic",
     "U": "taken over without a statement of its kind",
 }
-_T = TypeVar("_T")
-_Positive = Annotated[float, Field(gt=0)]
-_Version = Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$")]
 
 
 @dataclass(frozen=True)
@@ -206,12 +198,12 @@ class Device:
 
 def device_names() -> list[str]:
     """Returns the names of all devices, in the order of the table."""
-    return list(_table().devices)
+    return list(load_table().devices)
 
 
 def assumptions_of(engine: Engine) -> Assumptions:
     """Returns what an estimate of latency assumes of an engine."""
-    raw = _table().assumptions[engine]
+    raw = load_table().assumptions[engine]
     return Assumptions(raw.compute_share, raw.bandwidth_share, raw.kernel_start_us)
 
 
@@ -222,17 +214,17 @@ def load_device(name: str) -> Device:
     Raises:
         BadInput: The name is unknown; the message lists the known ones.
     """
-    table = _table()
+    table = load_table()
     if name not in table.devices:
         near = closest(name, device_names())
         hint = f"did you mean '{near}'? " if near else ""
         raise BadInput(f"unknown device '{name}'", f"{hint}known: {', '.join(device_names())}")
     raw = table.devices[name]
-    figures: dict[str, _Figure[object]] = dict(iter(raw.figures))
+    figures: dict[str, Figure[object]] = dict(iter(raw.figures))
     modes = raw.power_modes
-    provenance = {key: table.provenance(figure) for key, figure in figures.items()}
+    provenance = {key: _provenance(table, figure) for key, figure in figures.items()}
     if modes is not None:
-        provenance["power_modes"] = Provenance(modes.kind, table.source(modes.source))
+        provenance["power_modes"] = Provenance(modes.kind, _source(table, modes.source))
     return Device(
         name=name,
         title=raw.title,
@@ -248,123 +240,23 @@ def load_device(name: str) -> Device:
     )
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Figure(_Strict, Generic[_T]):
-    value: _T
-    kind: Kind
-    source: str
-    note: str = ""
-
-
-class _Figures(_Strict):
-    processor: _Figure[str]
-    software: _Figure[str]
-    python: _Figure[_Version]
-    tensorrt: _Figure[_Version | None]
-    cuda: _Figure[_Version | None]
-    opset: _Figure[int]
-    ir_version: _Figure[int]
-    onnxruntime: _Figure[_Version]
-    onnxruntime_opset: _Figure[int]
-    onnxruntime_ir: _Figure[int]
-    int8: _Figure[bool]
-    ram_gb: _Figure[tuple[_Positive, _Positive] | None]
-
-
-class _Peaks(_Strict):
-    bandwidth_gb_s: _Figure[_Positive]
-    fp32_tflops: _Figure[_Positive]
-    fp16_tflops: _Figure[_Positive | None]
-    int8_tops: _Figure[_Positive | None]
-
-
-class _State(_Strict):
-    name: str
-    figures: _Peaks
-
-
-class _Mode(_Strict):
-    name: str
-    watts: _Positive | None
-
-
-class _Modes(_Strict):
-    modes: list[_Mode]
-    recommended: str
-    kind: Kind
-    source: str
-
-
-class _CitedEntry(_Strict):
-    model: str
-    input: str
-    precision: Literal["fp32", "fp16", "int8", ""]
-    value: _Positive | tuple[_Positive, _Positive]
-    unit: Literal["ms", "FPS"]
-    note: str
-    source: str
-
-
-class _RemarkEntry(_Strict):
-    text: str
-    about: Literal["all", "int8"]
-
-
-class _Entry(_Strict):
-    title: str
-    engine: Engine
-    int8_variant: Literal["x86", "arm", "tensorrt"]
-    figures: _Figures
-    performance: list[_State]
-    power_modes: _Modes | None
-    cited: list[_CitedEntry]
-    remarks: list[_RemarkEntry]
-
-
-class _SourceEntry(_Strict):
-    title: str
-    url: str
-
-
-_Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class _Assumed(_Strict):
-    compute_share: tuple[_Share, _Share]
-    bandwidth_share: tuple[_Share, _Share]
-    kernel_start_us: tuple[_Positive, _Positive]
-
-
-class _Table(_Strict):
-    sources: dict[str, _SourceEntry]
-    assumptions: dict[Engine, _Assumed]
-    devices: dict[str, _Entry]
-
-    def source(self, key: str) -> Source:
-        return Source(self.sources[key].title, self.sources[key].url)
-
-    def provenance(self, figure: _Figure[object]) -> Provenance:
-        return Provenance(figure.kind, self.source(figure.source), figure.note)
-
-
-@lru_cache(maxsize=1)
-def _table() -> _Table:
-    text = importlib.resources.files(__package__).joinpath("devices.yaml").read_text(encoding="utf-8")
-    return _Table.model_validate(yaml.safe_load(text))
-
-
-def _performance(table: _Table, state: _State) -> Performance:
-    figures: dict[str, _Figure[object]] = dict(iter(state.figures))
+def _performance(table: Table, state: State) -> Performance:
+    figures: dict[str, Figure[object]] = dict(iter(state.figures))
     return Performance(
         name=state.name,
-        provenance={key: table.provenance(figure) for key, figure in figures.items()},
+        provenance={key: _provenance(table, figure) for key, figure in figures.items()},
         **{key: figure.value for key, figure in figures.items()},  # type: ignore[arg-type]
     )
 
 
-def _cited(table: _Table, entry: _CitedEntry) -> Cited:
+def _cited(table: Table, entry: CitedEntry) -> Cited:
     value = entry.value if isinstance(entry.value, tuple) else (entry.value, entry.value)
-    return Cited(entry.model, entry.input, entry.precision, value, entry.unit, entry.note, table.source(entry.source))
+    return Cited(entry.model, entry.input, entry.precision, value, entry.unit, entry.note, _source(table, entry.source))
+
+
+def _source(table: Table, key: str) -> Source:
+    return Source(table.sources[key].title, table.sources[key].url)
+
+
+def _provenance(table: Table, figure: Figure[object]) -> Provenance:
+    return Provenance(figure.kind, _source(table, figure.source), figure.note)
