@@ -33,13 +33,15 @@ LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 # Packages on one level that may use each other, and why.
 SAME_LEVEL = {("cli", "console"), ("environment", "config")}
 
+# Data of the package: copied into bundles, where it runs by itself.
+RUNNER = "export/edge/runner/runner_engines.py"
 FENCES = {
     "paddleslim": {"quantize"},
     "paddle2onnx": {"export"},
     "onnx": {"export"},
-    "onnxruntime": {"runtime/onnx_predictor.py", "measure", "export/qdq.py"},
-    "openvino": {"runtime/openvino_predictor.py"},
-    "tensorrt": {"runtime/tensorrt_engine.py"},
+    "onnxruntime": {"runtime/onnx_predictor.py", "measure", "export/qdq.py", RUNNER},
+    "openvino": {"runtime/openvino_predictor.py", RUNNER},
+    "tensorrt": {"runtime/tensorrt_engine.py", RUNNER},
     "torch": {"compare"},
     "ppdet": {"models/picodet.py"},
 }

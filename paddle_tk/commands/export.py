@@ -5,18 +5,23 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paddle_tk.cli import EXIT_OK, Output, all_overrides, make_parser, run_command
-from paddle_tk.commands.shared import add_data_options, add_model_option, at_least_one, require_replaceable, start
-from paddle_tk.errors import ArtifactError, BadInput
+from paddle_tk.cli import EXIT_OK, Output, make_parser, run_command
+from paddle_tk.commands.shared import (
+    add_data_options,
+    add_model_option,
+    at_least_one,
+    earlier_files,
+    images_to_compare,
+    require_replaceable,
+    start,
+)
 from paddle_tk.files import MIB, atomic_folder
-from paddle_tk.manifest import load_manifest
 
 if TYPE_CHECKING:
-    from paddle_tk.data.bundle import ImageSplit
     from paddle_tk.export.onnx import OnnxModel
     from paddle_tk.runtime.load import ModelSource
 
@@ -85,7 +90,7 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
         refuse_onnx(arguments.model)
     source = open_model(arguments.model)
     require_paddle(source)
-    split, name = _split(source, arguments, output)
+    split, name = images_to_compare(source, arguments, output, "compared on noise, not on images")
     count = min(arguments.samples, len(split)) if split is not None else arguments.samples
     with atomic_folder(target) as folder, output.progress("comparing", count) as advance:
         model, parity = export_model(
@@ -120,21 +125,6 @@ def _form(model: OnnxModel) -> str:
     return f"ONNX opset {form['opset']}, IR version {form['ir_version']}, {form['nodes']} nodes, input {shape}"
 
 
-def _split(source: ModelSource, arguments: argparse.Namespace, output: Output) -> tuple[ImageSplit | None, str]:
-    """Returns images to compare on; noise, and a warning, where the run's own cannot be read."""
-    from paddle_tk.pipelines.model_data import load_model_data
-
-    overrides = all_overrides(arguments)
-    try:
-        bundle = load_model_data(source, arguments.data, overrides).bundle
-    except BadInput as error:
-        if arguments.data is not None or overrides:
-            raise
-        output.warn(f"compared on noise, not on images: {error.problem}")
-        return None, ""
-    return bundle.splits["test"], f"{bundle.name} test images"
-
-
 def _tell_size(source: ModelSource, size: tuple[int, int], latency_only: bool, output: Output) -> None:
     trained = source.artifact.preprocessing.size
     if size != trained and latency_only:
@@ -146,16 +136,11 @@ def _tell_size(source: ModelSource, size: tuple[int, int], latency_only: bool, o
         )
 
 
-def _earlier_files(folder: Path) -> frozenset[str] | None:
-    """Returns the files an earlier export wrote into ``folder``, None where there was none."""
+def _earlier_files(folder: Path) -> Collection[str] | None:
     from paddle_tk.export.onnx import MADE_BY
     from paddle_tk.pipelines.export_model import FILES
 
-    try:
-        made_by = load_manifest(folder).made_by
-    except ArtifactError:
-        return None
-    return FILES if made_by.split()[::2] == MADE_BY.split()[::2] else None
+    return earlier_files(folder, MADE_BY, FILES)
 
 
 if __name__ == "__main__":

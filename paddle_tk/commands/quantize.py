@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +16,13 @@ from paddle_tk.commands.shared import (
     add_foreign_options,
     add_model_option,
     at_least_one,
+    earlier_files,
     image_size,
     open_any_model,
     require_replaceable,
     start,
 )
-from paddle_tk.errors import ArtifactError
 from paddle_tk.files import MIB, atomic_folder
-from paddle_tk.manifest import load_manifest
 
 if TYPE_CHECKING:
     from paddle_tk.config.schema import QuantizeConfig
@@ -171,16 +170,11 @@ def _tell(found: Quantized, output: Output) -> None:
         output.say(f"  {name}: {why}")
 
 
-def _earlier_files(folder: Path) -> frozenset[str] | None:
-    """Returns the files an earlier quantization wrote into ``folder``, None where there was none."""
+def _earlier_files(folder: Path) -> Collection[str] | None:
     from paddle_tk.export.qdq.write import MADE_BY
     from paddle_tk.pipelines.quantize import FILES
 
-    try:
-        made_by = load_manifest(folder).made_by
-    except ArtifactError:
-        return None
-    return FILES if made_by.split()[::2] == MADE_BY.split()[::2] else None
+    return earlier_files(folder, MADE_BY, FILES)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddle_tk.cli import Output, add_overrides
-from paddle_tk.errors import BadInput, some
+from paddle_tk.cli import Output, add_overrides, all_overrides
+from paddle_tk.errors import ArtifactError, BadInput, some
+from paddle_tk.manifest import load_manifest
 
 if TYPE_CHECKING:
+    from paddle_tk.data.bundle import ImageSplit
     from paddle_tk.runtime.base import Predictor
     from paddle_tk.runtime.load import ModelSource
 
@@ -292,3 +294,45 @@ def require_replaceable(folder: Path, earlier: Collection[str] | None, what: str
             "choose another --output, or remove it yourself",
         )
     return bool(found)
+
+
+def earlier_files(folder: Path, made_by: str, files: Collection[str]) -> Collection[str] | None:
+    """Returns ``files`` where an earlier run of a command wrote into ``folder``, None where there was none.
+
+    Args:
+        folder: Where the output is to go.
+        made_by: What the command's manifests say, "paddle_tk VERSION STEP"; the version does not matter.
+        files: What the command writes.
+    """
+    try:
+        found = load_manifest(folder).made_by
+    except ArtifactError:
+        return None
+    return files if found.split()[::2] == made_by.split()[::2] else None
+
+
+def images_to_compare(
+    source: ModelSource, arguments: argparse.Namespace, output: Output, instead: str
+) -> tuple[ImageSplit | None, str]:
+    """Returns test images of the model's dataset and what they are called; None where they cannot be read.
+
+    Args:
+        source: The model.
+        arguments: Of a parser with ``add_data_options``.
+        output: Warned with ``instead`` and the reason where there are none.
+        instead: What is done then ("compared on noise").
+
+    Raises:
+        BadInput: The user named the dataset, and it cannot be read.
+    """
+    from paddle_tk.pipelines.model_data import load_model_data
+
+    overrides = all_overrides(arguments)
+    try:
+        bundle = load_model_data(source, arguments.data, overrides).bundle
+    except BadInput as error:
+        if arguments.data is not None or overrides:
+            raise
+        output.warn(f"{instead}: {error.problem}")
+        return None, ""
+    return bundle.splits["test"], f"{bundle.name} test images"

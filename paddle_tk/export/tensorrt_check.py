@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from paddle_tk.errors import BadInput
+from paddle_tk.errors import ArtifactError, BadInput
 from paddle_tk.export.edge.tensorrt_rules import operators_of
 from paddle_tk.export.graph.edit import DEFAULT_DOMAINS, attribute, opset_of
+from paddle_tk.export.graph.shapes import tensor_shapes
 from paddle_tk.runtime.base import Array
 
 # TensorRT release -> newest (opset, IR version) that its parser reads.
 LIMITS = {"8.2": (13, 7), "8.5": (17, 8), "10.3": (20, 10)}
+_INT64_SINCE = (10, 0)
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _ACTIVATIONS = ("Relu", "Clip")
 _Q, _DQ = "QuantizeLinear", "DequantizeLinear"
@@ -36,12 +38,14 @@ class Violation:
         node: The node, or tensor, that breaks it.
         found: What was found there.
         fix: What to do.
+        severity: "error", or "warning" where TensorRT takes it but not as it stands there.
     """
 
     rule: str
     node: str
     found: str
     fix: str
+    severity: Literal["error", "warning"] = "error"
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.node}: {self.found}. Fix: {self.fix}"
@@ -55,7 +59,7 @@ def check(model: onnx.ModelProto, tensorrt: str = "8.2") -> list[Violation]:
         tensorrt: A release in ``LIMITS``.
 
     Returns:
-        Every violation of every rule; none for a graph that keeps to all of them.
+        Every violation of every rule, warnings last; none for a graph that keeps to all of them.
 
     Raises:
         BadInput: An unknown release.
@@ -64,10 +68,13 @@ def check(model: onnx.ModelProto, tensorrt: str = "8.2") -> list[Violation]:
         raise BadInput(f"no rules are known for TensorRT {tensorrt}", f"choose one of {', '.join(LIMITS)}")
     graph = _Graph(model)
     found = list(_versions(model, tensorrt))
+    if graph.problem:
+        found.append(Violation("valid ONNX", "model", graph.problem, _REQUANTIZE))
     found += _operators(graph, tensorrt)
     for rule in _RULES:
         found += rule(graph)
-    return found
+    found += _int64(graph, tensorrt)
+    return sorted(found, key=lambda violation: violation.severity == "warning")
 
 
 class _Graph:
@@ -77,6 +84,12 @@ class _Graph:
         self.model, self.nodes = model, list(model.graph.node)
         self._held = {tensor.name: tensor for tensor in model.graph.initializer}
         self._maker = {name: node for node in self.nodes for name in node.output}
+        self.types: dict[str, int] = {}
+        self.problem = ""
+        try:
+            self.types = tensor_shapes(model).types
+        except ArtifactError as error:
+            self.problem = error.problem
 
     def maker(self, tensor: str, *kinds: str) -> Any | None:
         """Returns the node that makes a tensor, where it is of one of the kinds."""
@@ -110,7 +123,8 @@ def _versions(model: onnx.ModelProto, tensorrt: str) -> Iterator[Violation]:
                             f"export with --opset {opset}")  # fmt: skip
     for value in model.graph.input:
         if any(not dim.dim_value for dim in value.type.tensor_type.shape.dim):
-            yield Violation("fixed shape", value.name, "a free dimension", "export without --dynamic-batch")
+            yield Violation("fixed shape", value.name, "a free dimension, which needs an optimization profile",
+                            "export without --dynamic-batch", "warning")  # fmt: skip
 
 
 def _operators(graph: _Graph, tensorrt: str) -> Iterator[Violation]:
@@ -178,16 +192,24 @@ def _inputs_of_q(graph: _Graph) -> Iterator[Violation]:
     for node in graph.of(_Q):
         if graph.held(node.input[0]) is not None:
             yield Violation("FP32 input of Q", node.name, "a float constant that is rounded when it runs", _REQUANTIZE)
-        elif graph.maker(node.input[0], "Cast") is not None:
-            yield Violation("FP32 input of Q", node.name, "an input that is cast", _REQUANTIZE)
+        elif graph.types.get(node.input[0], onnx.TensorProto.FLOAT) != onnx.TensorProto.FLOAT:
+            kind = onnx.TensorProto.DataType.Name(graph.types[node.input[0]])
+            yield Violation("FP32 input of Q", node.name, f"an input of type {kind}", _REQUANTIZE)
 
 
 def _fused(graph: _Graph) -> Iterator[Violation]:
     for node in graph.of("BatchNormalization"):
-        yield Violation("batch norm folded", node.name, "a BatchNormalization", "export the model again")
+        before = graph.rounded(node.input[0])
+        source = node.input[0] if before is None else before.input[0]
+        # One behind a Concat or a pooling (DenseNet) has nothing to be folded into; TensorRT takes it in float.
+        if graph.maker(source, *_WEIGHTED) is not None:
+            yield Violation("batch norm folded", node.name, "a BatchNormalization behind a layer with weights",
+                            "export the model again")  # fmt: skip
+        elif before is not None:
+            yield Violation("batch norm folded", node.name, "a BatchNormalization of a rounded tensor", _REQUANTIZE)
     for node in graph.of(*_ACTIVATIONS):
         before = graph.rounded(node.input[0])
-        if before is not None and graph.maker(before.input[0], "Conv", "Gemm", "Add") is not None:
+        if before is not None and graph.maker(before.input[0], *_WEIGHTED, "Add") is not None:
             yield Violation("nothing before an activation", node.name, "Q/DQ between a layer and its activation",
                             _REQUANTIZE)  # fmt: skip
 
@@ -214,6 +236,17 @@ def _float_only(graph: _Graph) -> Iterator[Violation]:
     for node in graph.of("Resize"):
         if graph.rounded(node.input[0]) is not None:
             yield Violation("nothing before Resize", node.name, "Q/DQ before a Resize", _REQUANTIZE)
+
+
+def _int64(graph: _Graph, tensorrt: str) -> Iterator[Violation]:
+    """Before TensorRT 10 what is computed in INT64 is computed in INT32; constants of shapes and axes do not matter."""
+    if tuple(map(int, tensorrt.split("."))) >= _INT64_SINCE:
+        return
+    given = [value.name for value in graph.model.graph.input]
+    for name in (*given, *(name for node in graph.nodes for name in node.output)):
+        if graph.types.get(name) == onnx.TensorProto.INT64 and graph.held(name) is None:
+            yield Violation("no INT64", name, f"an INT64 tensor, which TensorRT {tensorrt} computes in INT32",
+                            "export with --target-device, or cut the graph before it", "warning")  # fmt: skip
 
 
 _RULES: tuple[Callable[[_Graph], Iterator[Violation]], ...] = (

@@ -20,18 +20,16 @@ from paddle_tk.export.edge.devices import Device
 from paddle_tk.export.edge.estimate import Estimate, estimate, memory_findings
 from paddle_tk.export.edge.findings import Preflight, sorted_findings
 from paddle_tk.export.edge.model_file import read_model
-from paddle_tk.export.edge.plan import FP32_FILE, INT8_FILE, Plan, Quantization, Run, make_plan
+from paddle_tk.export.edge.plan import FP32_FILE, INT8_FILE, Plan, Quantization, Run, make_plan, without_int8
 from paddle_tk.export.edge.preflight import preflight
 from paddle_tk.export.edge.selftest import drawn_picture, write_selftest
 from paddle_tk.export.graph.edit import opset_of
 from paddle_tk.export.graph.shapes import fix_batch
 from paddle_tk.export.graph.versions import ir_version_for, stamp
-from paddle_tk.export.target import resolve_target
 from paddle_tk.files import sha256_file, write_bytes_atomic
-from paddle_tk.pipelines.export_model import export_model
+from paddle_tk.pipelines.edge_models import Export, fp32_model, int8_model, require_size
 from paddle_tk.runtime.base import Array
 from paddle_tk.runtime.load import ModelSource, load_predictor
-from paddle_tk.runtime.paddle_predictor import FORMAT as PADDLE_FORMAT
 from paddle_tk.types import InputSpec, ModelArtifact
 
 MakeInt8 = Callable[[Path], ModelSource]
@@ -81,7 +79,8 @@ def build_bundle(
         source: A Paddle model, an FP32 ONNX file, or an INT8 ONNX file.
         folder: Where to write.
         device: From ``load_device``.
-        quantization: "fp32", "fp16", "int8", or "auto": what suits the device.
+        quantization: "fp32", "fp16", "int8", or "auto": what suits the device; without INT8, which a statement says,
+            where it cannot be made or ``make_int8`` says no.
         make_int8: Writes an INT8 model of ``device.int8_variant`` into the folder it is given, in an operator set of at
             most ``export_opset(device)``; needed where the bundle holds one and ``source`` is none.
         input_size: (height, width) in pixels; None: that of the model.
@@ -99,7 +98,7 @@ def build_bundle(
     """
     require_size(source, input_size)
     how = Export(input_size, batch_size, split, split_name, samples, threads, debug)
-    plan = _planned(source, device, quantization, input_size, make_int8 is not None)
+    plan = _planned(source, device, quantization, make_int8 is not None)
     with tempfile.TemporaryDirectory(prefix="paddle_tk-edge-") as name:
         work = Path(name)
         plan, models = _models(source, work, device, plan, quantization == "auto", make_int8, how)
@@ -108,12 +107,10 @@ def build_bundle(
             for place, (key, model) in enumerate(models.items())
         }
         shown = picture or _picture(split, split_name)
-        return _write(folder, device, plan, fitted, shown, threads)
+        return _write(folder, device, _told_size(plan, source, input_size), fitted, shown, threads)
 
 
-def _planned(
-    source: ModelSource, device: Device, quantization: Quantization, input_size: tuple[int, int] | None, can_int8: bool
-) -> Plan:
+def _planned(source: ModelSource, device: Device, quantization: Quantization, can_int8: bool) -> Plan:
     """Decides what the bundle holds before anything is made.
 
     Raises:
@@ -128,10 +125,14 @@ def _planned(
                 f"make one with tools/quantize.py --target {device.int8_variant} and give it with --int8-model",
             )
         plan = without_int8(device, "there are no images to calibrate one with (--calibration)")
-    trained = source.artifact.preprocessing.size
-    if input_size not in (None, trained):
-        plan = plan.saying(f"Trained at {trained[0]}x{trained[1]} px: its accuracy at another size was not measured.")
     return plan
+
+
+def _told_size(plan: Plan, source: ModelSource, input_size: tuple[int, int] | None) -> Plan:
+    trained = source.artifact.preprocessing.size
+    if input_size in (None, trained):
+        return plan
+    return plan.saying(f"Trained at {trained[0]}x{trained[1]} px: its accuracy at another size was not measured.")
 
 
 def _models(
@@ -158,8 +159,7 @@ def _models(
         except CheckFailed as error:
             if not auto:
                 raise
-            said = [s for s in plan.statements if s.startswith("Trained at ")]
-            return replace(without_int8(device, error.problem), statements=()), models
+            return without_int8(device, error.problem), models
         models[INT8_FILE] = int8_model(made, source, models.get(FP32_FILE), device)
     return plan, models
 

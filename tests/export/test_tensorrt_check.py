@@ -104,6 +104,20 @@ def _batch_norm(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("BatchNormalization", ["conv1.out", *names], ["n"], name="norm"))
 
 
+def _batch_norm_behind_rounding(model: onnx.ModelProto) -> None:
+    names = [_set(model, f"n{i}", np.ones(8, np.float32)) for i in range(4)]
+    tensor = _pair(model, "relu2.out")
+    model.graph.node.append(helper.make_node("BatchNormalization", [tensor, *names], ["n"], name="norm"))
+
+
+def _before_clip_of_product(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Clip", [_pair(model, "fc.out")], ["c"], name="clip"))
+
+
+def _constant_input(model: onnx.ModelProto) -> None:
+    _pair(model, _set(model, "k", np.ones((1, 8, 1, 1), np.float32)))
+
+
 def _before_relu(model: onnx.ModelProto) -> None:
     _node(model, "relu1").input[0] = _pair(model, "conv1.out")
 
@@ -127,7 +141,7 @@ def _softmax(model: onnx.ModelProto) -> None:
 
 
 def _cast_input(model: onnx.ModelProto) -> None:
-    model.graph.node.append(helper.make_node("Cast", ["relu1.out"], ["c"], name="cast", to=1))
+    model.graph.node.append(helper.make_node("Cast", ["relu1.out"], ["c"], name="cast", to=onnx.TensorProto.FLOAT16))
     _pair(model, "c")
 
 
@@ -148,6 +162,10 @@ def _newest_ir(model: onnx.ModelProto) -> None:
 
 def _free_batch(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def _int64_output(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("ArgMax", ["fc.out"], ["best"], name="best", axis=1))
 
 
 def test_graph_in_tensorrts_form_keeps_to_every_rule(int8: onnx.ModelProto) -> None:
@@ -175,18 +193,21 @@ def test_older_release_reads_only_older_versions(int8: onnx.ModelProto) -> None:
         (_float_input, "rounded input"),
         (_integer_bias, "float bias"),
         (_batch_norm, "batch norm folded"),
+        (_batch_norm_behind_rounding, "batch norm folded"),
+        (_before_clip_of_product, "nothing before an activation"),
+        (_constant_input, "FP32 input of Q"),
         (_before_relu, "nothing before an activation"),
         (_main_branch, "residual, main branch"),
         (_bare_skip, "residual, skip side"),
         (_before_resize, "nothing before Resize"),
         (_softmax, "float Softmax"),
         (_cast_input, "FP32 input of Q"),
+        (_operator("QLinearConv"), "valid ONNX"),
         (_operator("QLinearConv"), "no QOperator"),
         (_operator("ConvInteger"), "no QOperator"),
         (_operator("Unique"), "operator"),
         (_newest_opset, "version"),
         (_newest_ir, "version"),
-        (_free_batch, "fixed shape"),
     ],
 )
 def test_planted_violation_is_found_and_named(
@@ -194,7 +215,34 @@ def test_planted_violation_is_found_and_named(
 ) -> None:
     plant(int8)
 
-    assert rule in {violation.rule for violation in check(int8, "8.5")}
+    found = [violation for violation in check(int8, "8.5") if violation.rule == rule]
+    assert found
+    assert {violation.severity for violation in found} == {"error"}
+    assert all(violation.node and violation.found and violation.fix for violation in found)
+
+
+@pytest.mark.parametrize(("plant", "rule"), [(_free_batch, "fixed shape"), (_int64_output, "no INT64")])
+def test_what_tensorrt_takes_in_its_own_way_is_a_warning(
+    plant: Callable[[onnx.ModelProto], None], rule: str, int8: onnx.ModelProto
+) -> None:
+    plant(int8)
+
+    assert [(violation.rule, violation.severity) for violation in check(int8, "8.5")] == [(rule, "warning")]
+    assert (rule in {violation.rule for violation in check(int8, "10.3")}) == (rule == "fixed shape")
+
+
+def test_cast_to_fp32_before_q_and_a_norm_behind_a_pooling_keep_to_the_rules(int8: onnx.ModelProto) -> None:
+    names = [_set(int8, f"n{i}", np.ones(8, np.float32)) for i in range(4)]
+    int8.graph.node.extend(
+        [
+            helper.make_node("Cast", ["relu2.out"], ["c"], name="cast", to=onnx.TensorProto.FLOAT),
+            helper.make_node("MaxPool", ["c"], ["m"], name="another", kernel_shape=[2, 2]),
+            helper.make_node("BatchNormalization", ["m", *names], ["n"], name="norm"),
+        ]
+    )
+    _pair(int8, "n")
+
+    assert check(int8, "8.5") == []
 
 
 def test_cpu_form_breaks_the_rules() -> None:

@@ -31,6 +31,8 @@ KIND, SCHEMA_VERSION = "edge bundle", 1
 PREFLIGHT, README, REQUIREMENTS = "preflight.json", "README.md", "requirements.txt"
 _TENSORRT_ENGINE = "tensorrt_engine.py"
 _EXECUTABLE = 0o755
+# From there on the float biases of the x86 INT8 form are fused.
+_ONNXRUNTIME_X86 = "onnxruntime>=1.23.2"
 # Last onnxruntime with a wheel, per Python: those of the device table.
 _ONNXRUNTIME = (
     ('python_version >= "3.11"', "1.32.0"),
@@ -139,7 +141,10 @@ def _requirements(device: Device) -> str:
         ]
     else:
         lines += ["numpy", "opencv-python-headless"]
-        lines += [f"onnxruntime=={version} ; {marker}" for marker, version in _ONNXRUNTIME]
+        x86 = device.int8_variant == "x86"
+        lines += (
+            [_ONNXRUNTIME_X86] if x86 else [f"onnxruntime=={version} ; {marker}" for marker, version in _ONNXRUNTIME]
+        )
     return "\n".join(lines) + "\n"
 
 

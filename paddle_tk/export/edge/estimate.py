@@ -14,7 +14,8 @@ from typing import Any, Literal
 import onnx
 
 from paddle_tk.export.edge.cost import GraphCost, NodeCost, graph_cost
-from paddle_tk.export.edge.devices import Assumptions, Device, Engine, Performance, assumptions_of
+from paddle_tk.export.edge.device_table import Engine
+from paddle_tk.export.edge.devices import Assumptions, Device, Performance, assumptions_of
 from paddle_tk.export.edge.findings import Finding
 from paddle_tk.files import MIB
 

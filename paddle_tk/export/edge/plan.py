@@ -102,6 +102,17 @@ def make_plan(device: Device, quantization: Quantization, *, has_fp32: bool = Tr
     return Plan(chosen, tuple(r for r in runs if has_fp32 or r.model == INT8_FILE), tuple(_statements(device, chosen)))
 
 
+def without_int8(device: Device, why: str) -> Plan:
+    """Returns the plan for a device that would get INT8, where there is no INT8 model.
+
+    Args:
+        device: From ``load_device``.
+        why: For the user, without a full stop.
+    """
+    plan = make_plan(device, "fp16" if device.engine == "tensorrt" else "fp32")
+    return replace(plan, statements=(f"No INT8 model is in this bundle: {why}.", *plan.statements))
+
+
 def _gpu_runs(device: Device, chosen: Quantization) -> list[Run]:
     fp16, fp32 = Run("tensorrt", "fp16", FP32_FILE), Run("tensorrt", "fp32", FP32_FILE)
     cpu = Run("onnxruntime", "fp32", FP32_FILE)

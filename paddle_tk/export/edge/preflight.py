@@ -7,7 +7,8 @@ from typing import Any
 
 import onnx
 
-from paddle_tk.export.edge.devices import Device, Engine
+from paddle_tk.export.edge.device_table import Engine
+from paddle_tk.export.edge.devices import Device
 from paddle_tk.export.edge.findings import Finding, Preflight, sorted_findings
 from paddle_tk.export.edge.tensorrt_rules import tensorrt_findings
 from paddle_tk.export.graph.edit import DEFAULT_DOMAINS, opset_of, subgraphs

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from paddle_tk.export.graph.edit import GraphEditor, attribute, copied
+from paddle_tk.export.graph.edit import DEFAULT_DOMAINS, GraphEditor, attribute, copied
 from paddle_tk.export.graph.shapes import Shapes, tensor_shapes
 from paddle_tk.runtime.base import Array
 
@@ -47,7 +47,8 @@ def fold_batch_norm_inplace(model: onnx.ModelProto) -> None:
     """As ``fold_batch_norm``, on the model itself."""
     shapes, graph = tensor_shapes(model), GraphEditor(model)
     for node in graph.alive():
-        if node.op_type in _LINEAR and len(node.input) > 1 and graph.is_constant(node.input[1]):
+        ours = node.op_type in _LINEAR and node.domain in DEFAULT_DOMAINS
+        if ours and len(node.input) > 1 and graph.is_constant(node.input[1]):
             if node.op_type == "MatMul" and graph.opset >= _OPTIONAL_BIAS:
                 _become_gemm(graph, node, shapes)
             _fold_factor_before(graph, node)
@@ -74,7 +75,7 @@ def _fold_all_behind(graph: GraphEditor, node: Any, shapes: Shapes) -> None:
 def _affine(graph: GraphEditor, behind: Any, node: Any, rank: int) -> _Affine | None:
     """Returns what a node does to each channel of the one before it, None where it is something else."""
     channels = _channels(graph, node)
-    if channels is None or behind.domain not in ("", "ai.onnx"):
+    if channels is None or behind.domain not in DEFAULT_DOMAINS:
         return None
     if behind.op_type == "BatchNormalization":
         return _batch_norm(graph, behind) if node.op_type != "MatMul" else None
@@ -189,6 +190,8 @@ def _become_gemm(graph: GraphEditor, node: Any, shapes: Shapes) -> None:
     weight = graph.constant(node.input[1])
     if weight is None or weight.ndim != 2 or len(shapes.shapes.get(node.input[0], ())) != 2:
         return
+    if weight.dtype.kind != "f":
+        return  # ONNX Runtime multiplies integers in a MatMul only
     node.op_type = "Gemm"
     del node.attribute[:]
     node.attribute.extend([onnx.helper.make_attribute("transB", 1)])

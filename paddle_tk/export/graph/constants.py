@@ -112,9 +112,12 @@ def _run(graph: GraphEditor, node: Any, inputs: dict[str, Array | None]) -> list
     )
     model = onnx.helper.make_model(body, opset_imports=list(graph.model.opset_import))
     try:
-        found = [np.asarray(value) for value in ReferenceEvaluator(model).run(outputs, inputs)]
+        results = ReferenceEvaluator(model).run(outputs, inputs)
     except Exception:  # whatever the reference raises for what it does not know: the node simply stays
         return None
+    if not all(isinstance(value, np.ndarray | np.generic) for value in results):
+        return None  # a sequence is no initializer
+    found = [np.asarray(value) for value in results]
     size = sum(value.nbytes for value in found)
     if size > _GROWTH + sum(given.nbytes for given in inputs.values() if given is not None):
         return None
@@ -176,6 +179,10 @@ def _settle_resize(graph: GraphEditor, node: Any, before: Shape | None, wanted: 
     """Writes a Resize to sizes as one by whole factors, which every runtime takes and which leaves the batch free."""
     if before is None or len(before) != len(wanted) or attribute(node, "axes") is not None:
         return False
+    if attribute(node, "keep_aspect_ratio_policy", b"stretch") != b"stretch":
+        return False  # the sizes are limits there, not sizes
+    if attribute(node, "coordinate_transformation_mode") == b"tf_crop_and_resize":
+        return False  # it enlarges a region
     factors = []
     for old, new in zip(before, wanted.tolist(), strict=True):
         if old == new:

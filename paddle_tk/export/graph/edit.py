@@ -231,7 +231,8 @@ class GraphEditor:
         """Writes what is left into the model; initializers that nobody reads are dropped."""
         self.drop_dead()
         nodes = list(self.alive())
-        read = {name for node in nodes for name in node.input} | self.fixed
+        # A default of an input stays, read or not: without it a caller must set the input.
+        read = {name for node in nodes for name in node.input}.union(self.fixed, self.inputs)
         graph = self.model.graph
         made = {name for node in nodes for name in node.output}
         known = [value for value in graph.value_info if value.name in made]

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 from onnx import shape_inference
 
-from paddle_tk.errors import BadInput
+from paddle_tk.errors import ArtifactError, BadInput
 from paddle_tk.export.graph.edit import copied
 
 Dim = int | str | None  # a length, the name of a free length, or unknown
@@ -39,6 +39,9 @@ def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns a copy whose value_info holds the type and shape of every tensor that could be inferred.
 
     Fixed shapes stay fixed, a free dimension keeps its name. What value_info said before is dropped.
+
+    Raises:
+        ArtifactError: A node that ONNX does not allow.
     """
     result = copied(model)
     infer_shapes_inplace(result)
@@ -59,7 +62,11 @@ def infer_shapes_inplace(model: onnx.ModelProto) -> None:
 
 
 def tensor_shapes(model: onnx.ModelProto) -> Shapes:
-    """Returns type and shape of every tensor of a model, initializers included, as far as they can be inferred."""
+    """Returns type and shape of every tensor of a model, initializers included, as far as they can be inferred.
+
+    Raises:
+        ArtifactError: A node that ONNX does not allow.
+    """
     graph = _inferred(model).graph
     shapes: dict[str, Shape] = {}
     types: dict[str, int] = {}
@@ -129,4 +136,8 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
         bones.graph.output.append(
             onnx.helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, None)
         )
-    return shape_inference.infer_shapes(bones, check_type=False, strict_mode=False, data_prop=True)
+    try:
+        return shape_inference.infer_shapes(bones, check_type=False, strict_mode=False, data_prop=True)
+    except shape_inference.InferenceError as error:  # a node with too few inputs or the like
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"the graph is no valid ONNX: {reason}", "get or export the file again") from error

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from paddle_tk.export.graph.edit import GraphEditor, attribute, copied, opset_of, set_attribute
+from paddle_tk.export.graph.edit import GraphEditor, attribute, copied, opset_of, set_attribute, subgraphs
 from paddle_tk.export.graph.shapes import tensor_shapes
 
 _INT64, _INT32 = onnx.TensorProto.INT64, onnx.TensorProto.INT32
@@ -99,6 +99,9 @@ def _bind(node: Any, opset: int, groups: _Groups) -> None:
     """Joins the INT64 tensors of a node that share a type variable; fixes those that can be INT64 only."""
     tensors = [name for name in (*node.input, *node.output) if name in groups]
     if not tensors:
+        return
+    if any(subgraphs(node)):  # what its bodies make keeps its type
+        groups.fix(*tensors)
         return
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, node.domain)

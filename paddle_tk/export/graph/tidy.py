@@ -12,6 +12,8 @@ from paddle_tk.export.graph.shapes import Shapes, tensor_shapes
 
 _SHARED = 16  # elements: limits of a Clip, shapes, axes; two layers' weights or biases are never made one
 
+_RANDOM = ("Random", "Bernoulli", "Multinomial", "Dropout")  # two of them with the same inputs return different numbers
+
 
 def drop_no_ops(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns a copy without nodes that change nothing.
@@ -48,7 +50,7 @@ def share_equal_inplace(model: onnx.ModelProto) -> None:
     _share_constants(graph)
     first: dict[Any, Any] = {}
     for node in graph.alive():
-        if any(subgraphs(node)) or node.op_type.startswith("Random") or any(n in graph.fixed for n in node.output):
+        if any(subgraphs(node)) or node.op_type.startswith(_RANDOM) or any(n in graph.fixed for n in node.output):
             continue
         attributes = sorted(entry.SerializeToString(deterministic=True) for entry in node.attribute)
         key = (node.domain, node.op_type, tuple(node.input), tuple(attributes), tuple(bool(n) for n in node.output))
@@ -132,7 +134,9 @@ def _is_neutral(graph: GraphEditor, node: Any, shapes: Shapes, neutral: float) -
         before, after = shapes.shapes.get(other), shapes.shapes.get(node.output[0])
         if before is None or before != after or None in before:
             return False
-        if place == 0:
-            graph.set_input(node, 0, other)  # what bypass keeps is the first input
+        if place == 0:  # what bypass keeps is the first input; where both names must stay, the node stays whole
+            constant = node.input[0]
+            graph.set_input(node, 0, other)
+            graph.set_input(node, 1, constant)
         return True
     return False

@@ -63,6 +63,8 @@ def stamp(model: onnx.ModelProto, ir_version: int | None = None) -> onnx.ModelPr
 def at_least(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """Returns a model in an operator set, or the model itself where it is written in that or a newer one.
 
+    A converted model has an IR version that goes with the operator set.
+
     Raises:
         BadInput: It cannot be brought there.
     """
@@ -70,9 +72,12 @@ def at_least(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     if found >= opset:
         return model
     try:
-        return onnx.version_converter.convert_version(model, opset)
+        result = onnx.version_converter.convert_version(model, opset)
     except Exception as error:  # its converters raise whatever they meet
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise BadInput(
-            f"the model has opset {found} and cannot be brought to {opset}: {str(error).splitlines()[0]}",
+            f"the model has opset {found} and cannot be brought to {opset}: {reason}",
             f"export it with opset {opset} or higher",
         ) from error
+    result.ir_version = max(int(model.ir_version), ir_version_for(opset))
+    return result

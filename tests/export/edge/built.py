@@ -29,7 +29,7 @@ def make_bundles(base: Path, models: Path, detectors: Path) -> Path:
         ("boxes", open_model(detectors / "picodet_xs-onnx"), "raspberry-pi-5", {"quantization": "fp32"}),
     ):
         (base / name).mkdir()
-        build_bundle(source, base / name, device=load_device(device), samples=4, **settings)  # type: ignore[arg-type]
+        build_bundle(source, base / name, device=load_device(device), samples=4, **settings)
     return base
 
 

@@ -9,7 +9,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from paddle_tk.errors import ArtifactError
-from paddle_tk.export.edge.devices import Engine, load_device
+from paddle_tk.export.edge.device_table import Engine
+from paddle_tk.export.edge.devices import load_device
 from paddle_tk.export.edge.findings import Preflight
 from paddle_tk.export.edge.model_file import read_model
 from paddle_tk.export.edge.preflight import preflight

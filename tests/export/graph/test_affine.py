@@ -242,3 +242,127 @@ def test_fold_batch_norm_leaves_a_norm_when_its_numbers_are_not_finite() -> None
     model = fold_batch_norm(_conv_then(node("BatchNormalization", ["c", *NORM_INPUTS], ["y"]), **norm))
     assert kinds(model) == ["Conv", "BatchNormalization"]
     assert np.isnan(run(model, x=X)[0]).all()
+
+
+def test_fold_batch_norm_keeps_signs_when_a_norm_has_negative_and_zero_factors() -> None:
+    norm = {**_norm(4), "scale": np.array([-1.5, 0.0, 0.75, -0.25], np.float32)}
+    before = _conv_then(
+        node("BatchNormalization", ["c", *NORM_INPUTS], ["n"]), node("Relu", ["n"], ["y"]), bias=True, **norm
+    )
+    after = fold_batch_norm(before)
+    assert kinds(after) == ["Conv", "Relu"]
+    weights = constants_of(after)["w"]
+    assert not weights[1].any()
+    np.testing.assert_array_equal(np.sign(weights[0]), -np.sign(constants_of(before)["w"][0]))
+    check_same(before, after, tolerance=1e-5, x=X)
+
+
+def test_fold_batch_norm_leaves_a_product_when_it_is_of_integers() -> None:
+    """ONNX Runtime has no Gemm of integers."""
+    nodes = [
+        node("Cast", ["x"], ["i"], to=onnx.TensorProto.INT32),
+        node("MatMul", ["i", "w"], ["m"]),
+        node("Cast", ["m"], ["y"], to=onnx.TensorProto.FLOAT),
+    ]
+    constants = {"w": np.arange(12, dtype=np.int32).reshape(3, 4)}
+    before = make(nodes, inputs={"x": [2, 3]}, outputs={"y": [2, 4]}, constants=constants)
+    after = fold_batch_norm(before)
+    assert kinds(after) == ["Cast", "MatMul", "Cast"]
+    check_same(before, after, x=5 * noise(2, 3))
+
+
+def test_fold_batch_norm_leaves_a_convolution_when_it_is_another_domains() -> None:
+    model = _conv_then(node("BatchNormalization", ["c", *NORM_INPUTS], ["y"]), **_norm(4))
+    model.graph.node[0].domain = "com.example"
+    model.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
+    assert kinds(fold_batch_norm(model)) == ["Conv", "BatchNormalization"]
+
+
+def test_fold_batch_norm_leaves_a_norm_when_a_branch_reads_the_convolution() -> None:
+    branches = {
+        f"{name}_branch": onnx.helper.make_graph(
+            [
+                onnx.helper.make_node("ReduceMean", ["c"], [f"{name}.m"]),
+                onnx.helper.make_node("Conv", ["x", "w"], [f"{name}.c"]),
+                onnx.helper.make_node("BatchNormalization", [f"{name}.c", *NORM_INPUTS], [f"{name}.n"]),
+                onnx.helper.make_node("Add", [f"{name}.m", f"{name}.n"], [name]),
+            ],
+            name,
+            [],
+            [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)],
+        )
+        for name in ("then", "else")
+    }
+    nodes = [
+        node("Conv", ["x", "w"], ["c"]),
+        node("BatchNormalization", ["c", *NORM_INPUTS], ["n"]),
+        node("If", ["yes"], ["i"], **branches),
+        node("Add", ["n", "i"], ["y"]),
+    ]
+    constants = {"w": noise(4, 3, 1, 1), "yes": np.array(True), **_norm(4)}
+    before = make(nodes, inputs={"x": [1, 3, 5, 5]}, outputs={"y": [1, 4, 5, 5]}, constants=constants)
+    after = fold_batch_norm(before)
+    assert after.graph.node == before.graph.node
+    check_same(before, after, x=X)
+
+
+def test_fold_batch_norm_keeps_signs_when_a_norm_has_negative_and_zero_factors() -> None:
+    norm = {**_norm(4), "scale": np.array([-1.5, 0.0, 0.75, -0.25], np.float32)}
+    before = _conv_then(
+        node("BatchNormalization", ["c", *NORM_INPUTS], ["n"]), node("Relu", ["n"], ["y"]), bias=True, **norm
+    )
+    after = fold_batch_norm(before)
+    assert kinds(after) == ["Conv", "Relu"]
+    weights = constants_of(after)["w"]
+    assert not weights[1].any()
+    np.testing.assert_array_equal(np.sign(weights[0]), -np.sign(constants_of(before)["w"][0]))
+    check_same(before, after, tolerance=1e-5, x=X)
+
+
+def test_fold_batch_norm_leaves_a_product_when_it_is_of_integers() -> None:
+    """ONNX Runtime has no Gemm of integers."""
+    nodes = [
+        node("Cast", ["x"], ["i"], to=onnx.TensorProto.INT32),
+        node("MatMul", ["i", "w"], ["m"]),
+        node("Cast", ["m"], ["y"], to=onnx.TensorProto.FLOAT),
+    ]
+    constants = {"w": np.arange(12, dtype=np.int32).reshape(3, 4)}
+    before = make(nodes, inputs={"x": [2, 3]}, outputs={"y": [2, 4]}, constants=constants)
+    after = fold_batch_norm(before)
+    assert kinds(after) == ["Cast", "MatMul", "Cast"]
+    check_same(before, after, x=5 * noise(2, 3))
+
+
+def test_fold_batch_norm_leaves_a_convolution_when_it_is_another_domains() -> None:
+    model = _conv_then(node("BatchNormalization", ["c", *NORM_INPUTS], ["y"]), **_norm(4))
+    model.graph.node[0].domain = "com.example"
+    model.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
+    assert kinds(fold_batch_norm(model)) == ["Conv", "BatchNormalization"]
+
+
+def test_fold_batch_norm_leaves_a_norm_when_a_branch_reads_the_convolution() -> None:
+    branches = {
+        f"{name}_branch": onnx.helper.make_graph(
+            [
+                onnx.helper.make_node("ReduceMean", ["c"], [f"{name}.m"]),
+                onnx.helper.make_node("Conv", ["x", "w"], [f"{name}.c"]),
+                onnx.helper.make_node("BatchNormalization", [f"{name}.c", *NORM_INPUTS], [f"{name}.n"]),
+                onnx.helper.make_node("Add", [f"{name}.m", f"{name}.n"], [name]),
+            ],
+            name,
+            [],
+            [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)],
+        )
+        for name in ("then", "else")
+    }
+    nodes = [
+        node("Conv", ["x", "w"], ["c"]),
+        node("BatchNormalization", ["c", *NORM_INPUTS], ["n"]),
+        node("If", ["yes"], ["i"], **branches),
+        node("Add", ["n", "i"], ["y"]),
+    ]
+    constants = {"w": noise(4, 3, 1, 1), "yes": np.array(True), **_norm(4)}
+    before = make(nodes, inputs={"x": [1, 3, 5, 5]}, outputs={"y": [1, 4, 5, 5]}, constants=constants)
+    after = fold_batch_norm(before)
+    assert after.graph.node == before.graph.node
+    check_same(before, after, x=X)

@@ -248,3 +248,117 @@ def test_fold_constants_leaves_alone_what_a_branch_reads() -> None:
     assert kinds(after) == ["Relu", "ReduceMax", "Greater", "If"]
     check_same(before, after, x=noise(2))
     check_same(before, after, x=-np.abs(noise(2)))
+
+
+def test_fold_constants_keeps_an_output_when_it_is_a_constant() -> None:
+    nodes = [
+        _constant("a", noise(2)),
+        node("Neg", ["c"], ["b"]),
+        node("Identity", ["c"], ["d"]),
+        node("Sum", ["x", "a", "b", "c", "d"], ["y"]),
+    ]
+    outputs = {name: [2] for name in "yabcd"}
+    before = make(nodes, inputs={"x": [2]}, outputs=outputs, constants={"c": noise(2, seed=1)})
+    after = fold_constants(before)
+    assert kinds(after) == kinds(before)
+    assert [v.name for v in after.graph.output] == list(outputs)
+    check_same(before, after, x=noise(2, seed=2))
+
+
+def test_fold_constants_keeps_the_default_of_an_input_when_nothing_reads_it() -> None:
+    """Without it, whoever runs the model would have to set that input."""
+    before = make(
+        [node("Relu", ["x"], ["y"])], inputs={"x": [2], "k": [3]}, outputs={"y": [2]}, constants={"k": noise(3)}
+    )
+    after = fold_constants(before)
+    assert set(constants_of(after)) == {"k"}
+    check_same(before, after, x=noise(2))
+
+
+def test_fold_constants_keeps_a_sequence_when_its_tensors_are_constants() -> None:
+    nodes = [
+        node("SequenceConstruct", ["k", "l"], ["s"]),
+        node("ArgMax", ["x"], ["i"], keepdims=0),
+        node("SequenceAt", ["s", "i"], ["t"]),
+        node("Add", ["x", "t"], ["y"]),
+    ]
+    constants = {"k": noise(2), "l": noise(2, seed=1)}
+    before = make(nodes, inputs={"x": [2]}, outputs={"y": [2]}, constants=constants)
+    after = fold_constants(before)
+    assert kinds(after) == kinds(before)
+    check_same(before, after, x=noise(2, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "inputs", "opset"),
+    [
+        ({"coordinate_transformation_mode": "tf_crop_and_resize", "mode": "linear"}, ["x", "roi", "", "sizes"], 17),
+        ({"keep_aspect_ratio_policy": "not_larger", "mode": "nearest"}, ["x", "", "", "sizes"], 18),
+    ],
+)
+def test_fold_constants_keeps_sizes_when_they_are_no_plain_enlargement(
+    attributes: dict[str, str], inputs: list[str], opset: int
+) -> None:
+    constants = {"roi": np.array([0, 0, 0.2, 0.2, 1, 1, 0.8, 0.8], np.float32), "sizes": np.array([1, 1, 8, 12])}
+    nodes = [node("Resize", inputs, ["y"], **attributes)]
+    before = make(nodes, inputs={"x": [1, 1, 4, 4]}, outputs={"y": None}, constants=constants, opset=opset)
+    after = fold_constants(before)
+    assert list(after.graph.node[0].input) == inputs
+    check_same(before, after, x=noise(1, 1, 4, 4))
+
+
+def test_fold_constants_keeps_an_output_when_it_is_a_constant() -> None:
+    nodes = [
+        _constant("a", noise(2)),
+        node("Neg", ["c"], ["b"]),
+        node("Identity", ["c"], ["d"]),
+        node("Sum", ["x", "a", "b", "c", "d"], ["y"]),
+    ]
+    outputs = {name: [2] for name in "yabcd"}
+    before = make(nodes, inputs={"x": [2]}, outputs=outputs, constants={"c": noise(2, seed=1)})
+    after = fold_constants(before)
+    assert kinds(after) == kinds(before)
+    assert [v.name for v in after.graph.output] == list(outputs)
+    check_same(before, after, x=noise(2, seed=2))
+
+
+def test_fold_constants_keeps_the_default_of_an_input_when_nothing_reads_it() -> None:
+    """Without it, whoever runs the model would have to set that input."""
+    before = make(
+        [node("Relu", ["x"], ["y"])], inputs={"x": [2], "k": [3]}, outputs={"y": [2]}, constants={"k": noise(3)}
+    )
+    after = fold_constants(before)
+    assert set(constants_of(after)) == {"k"}
+    check_same(before, after, x=noise(2))
+
+
+def test_fold_constants_keeps_a_sequence_when_its_tensors_are_constants() -> None:
+    nodes = [
+        node("SequenceConstruct", ["k", "l"], ["s"]),
+        node("ArgMax", ["x"], ["i"], keepdims=0),
+        node("SequenceAt", ["s", "i"], ["t"]),
+        node("Add", ["x", "t"], ["y"]),
+    ]
+    constants = {"k": noise(2), "l": noise(2, seed=1)}
+    before = make(nodes, inputs={"x": [2]}, outputs={"y": [2]}, constants=constants)
+    after = fold_constants(before)
+    assert kinds(after) == kinds(before)
+    check_same(before, after, x=noise(2, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "inputs", "opset"),
+    [
+        ({"coordinate_transformation_mode": "tf_crop_and_resize", "mode": "linear"}, ["x", "roi", "", "sizes"], 17),
+        ({"keep_aspect_ratio_policy": "not_larger", "mode": "nearest"}, ["x", "", "", "sizes"], 18),
+    ],
+)
+def test_fold_constants_keeps_sizes_when_they_are_no_plain_enlargement(
+    attributes: dict[str, str], inputs: list[str], opset: int
+) -> None:
+    constants = {"roi": np.array([0, 0, 0.2, 0.2, 1, 1, 0.8, 0.8], np.float32), "sizes": np.array([1, 1, 8, 12])}
+    nodes = [node("Resize", inputs, ["y"], **attributes)]
+    before = make(nodes, inputs={"x": [1, 1, 4, 4]}, outputs={"y": None}, constants=constants, opset=opset)
+    after = fold_constants(before)
+    assert list(after.graph.node[0].input) == inputs
+    check_same(before, after, x=noise(1, 1, 4, 4))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from paddle_tk.errors import BadInput
+from paddle_tk.errors import ArtifactError, BadInput
 from paddle_tk.export.graph import fix_batch, infer_shapes, tensor_shapes
 from tests.export.graph.tiny import check_same, make, node, noise
 
@@ -52,3 +52,10 @@ def test_fix_batch_fixes_inputs_and_outputs_when_the_batch_is_free() -> None:
 def test_fix_batch_refuses_when_the_batch_is_another() -> None:
     with pytest.raises(BadInput, match="batches of 1"):
         fix_batch(_model(1), 2)
+
+
+def test_tensor_shapes_refuses_when_a_node_lacks_an_input() -> None:
+    model = _model()
+    model.graph.node.append(node("ConvInteger", ["x"], ["z"]))
+    with pytest.raises(ArtifactError, match=r"no valid ONNX: .*ConvInteger"):
+        tensor_shapes(model)

@@ -77,3 +77,87 @@ def test_int64_to_int32_keeps_the_end_of_a_slice_when_it_is_unlimited() -> None:
         "to": np.int32,
     }
     check_same(before, after, x=noise(4))
+
+
+def test_int64_to_int32_keeps_what_a_branch_makes() -> None:
+    branches = {
+        f"{name}_branch": onnx.helper.make_graph(
+            [onnx.helper.make_node("Add", ["whole", "k"], [name])],
+            name,
+            [],
+            [onnx.helper.make_tensor_value_info(name, I64, [3])],
+        )
+        for name in ("then", "else")
+    }
+    nodes = [
+        node("Cast", ["x"], ["whole"], to=I64),
+        node("If", ["yes"], ["i"], **branches),
+        node("Mul", ["i", "two"], ["m"]),
+        node("Cast", ["m"], ["y"], to=onnx.TensorProto.FLOAT),
+    ]
+    constants = {"yes": np.array(True), "k": np.array([3]), "two": np.array([2])}
+    before = make(nodes, inputs={"x": [3]}, outputs={"y": [3]}, constants=constants)
+    after = int64_to_int32(before)
+    assert after.graph.node == before.graph.node
+    check_same(before, after, x=3 * noise(3))
+
+
+def test_int64_to_int32_keeps_everything_when_an_operator_is_not_known() -> None:
+    nodes = [node("Cast", ["x"], ["whole"], to=I64), onnx.helper.make_node("Own", ["whole"], ["y"], domain="com.e")]
+    graph = onnx.helper.make_graph(
+        nodes, "tiny", *([onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [2])] for n in "xy")
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid(d, 17) for d in ("", "com.e")])
+    assert int64_to_int32(model).graph.node == graph.node
+
+
+def test_decompose_hardswish_keeps_names_free_and_the_given_model_as_it_is() -> None:
+    nodes = [node("Relu", ["x"], ["y.gate"]), node("HardSwish", ["y.gate"], ["y"])]
+    before = make(nodes, inputs={"x": [5]}, outputs={"y": [5]})
+    original = before.SerializeToString(deterministic=True)
+    after = decompose_hardswish(before)
+    assert before.SerializeToString(deterministic=True) == original
+    assert [n.output[0] for n in after.graph.node] == ["y.gate", "y.gate.2", "y"]
+    check_same(before, after, tolerance=1e-6, x=np.array([-4, -3, 0, 3, 4], np.float32))
+
+
+def test_int64_to_int32_keeps_what_a_branch_makes() -> None:
+    branches = {
+        f"{name}_branch": onnx.helper.make_graph(
+            [onnx.helper.make_node("Add", ["whole", "k"], [name])],
+            name,
+            [],
+            [onnx.helper.make_tensor_value_info(name, I64, [3])],
+        )
+        for name in ("then", "else")
+    }
+    nodes = [
+        node("Cast", ["x"], ["whole"], to=I64),
+        node("If", ["yes"], ["i"], **branches),
+        node("Mul", ["i", "two"], ["m"]),
+        node("Cast", ["m"], ["y"], to=onnx.TensorProto.FLOAT),
+    ]
+    constants = {"yes": np.array(True), "k": np.array([3]), "two": np.array([2])}
+    before = make(nodes, inputs={"x": [3]}, outputs={"y": [3]}, constants=constants)
+    after = int64_to_int32(before)
+    assert after.graph.node == before.graph.node
+    check_same(before, after, x=3 * noise(3))
+
+
+def test_int64_to_int32_keeps_everything_when_an_operator_is_not_known() -> None:
+    nodes = [node("Cast", ["x"], ["whole"], to=I64), onnx.helper.make_node("Own", ["whole"], ["y"], domain="com.e")]
+    graph = onnx.helper.make_graph(
+        nodes, "tiny", *([onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [2])] for n in "xy")
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid(d, 17) for d in ("", "com.e")])
+    assert int64_to_int32(model).graph.node == graph.node
+
+
+def test_decompose_hardswish_keeps_names_free_and_the_given_model_as_it_is() -> None:
+    nodes = [node("Relu", ["x"], ["y.gate"]), node("HardSwish", ["y.gate"], ["y"])]
+    before = make(nodes, inputs={"x": [5]}, outputs={"y": [5]})
+    original = before.SerializeToString(deterministic=True)
+    after = decompose_hardswish(before)
+    assert before.SerializeToString(deterministic=True) == original
+    assert [n.output[0] for n in after.graph.node] == ["y.gate", "y.gate.2", "y"]
+    check_same(before, after, tolerance=1e-6, x=np.array([-4, -3, 0, 3, 4], np.float32))

@@ -44,12 +44,15 @@ def main(argv: "list[str] | None" = None) -> int:
         bundle = Bundle(os.path.dirname(os.path.abspath(__file__)))
         bundle.verify()
         if arguments.verify:
-            print("{} files are as delivered".format(len(bundle.manifest["files"])))
+            print("{} files are as delivered".format(len(bundle.manifest["files"])), flush=True)
             return EXIT_OK
         return _run(bundle, arguments)
     except RunnerError as error:
         sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
         return EXIT_BAD_INPUT
+    except BrokenPipeError:  # "| head" has read enough; the interpreter must not flush into it again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
     except KeyboardInterrupt:
         sys.stderr.write("stopped by Ctrl-C\n")
         return 130
@@ -125,9 +128,9 @@ def _run(bundle: "Bundle", arguments: "argparse.Namespace") -> int:
             in_flight=arguments.in_flight, top=arguments.top_k, least_score=arguments.score,
         )  # fmt: skip
     text = json.dumps(report, indent=2)
-    print(text)
     if arguments.json:
         _write(arguments.json, text)
+    print(text, flush=True)
     return EXIT_OK if report.get("passed", True) else EXIT_NO
 
 

@@ -1,5 +1,6 @@
 """ONNX Runtime, OpenVINO and TensorRT behind one interface: slots with an input buffer that are run."""
 
+import sys
 import threading
 from typing import Any
 
@@ -75,6 +76,8 @@ class _OpenVINO:
 
     def __init__(self, bundle: "Bundle", file: str, threads: int) -> None:
         try:
+            # Its import reports to its makers unless this package is missing; openvino then goes on without it.
+            sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
             import openvino
         except ImportError as error:
             raise RunnerError(

@@ -99,7 +99,9 @@ def test_folder_gives_the_toolkits_boxes_and_pictures_when_a_detector_is_run(bun
     assert len(found) == len(expected[0]) > 0
     assert [entry["class_id"] for entry in found] == expected[2].tolist()
     assert np.abs(np.array([entry["box"] for entry in found]) - expected[0]).max() <= 0.01
-    assert cv2.imread(str(out / "a.png")).shape == (40, 56, 3)
+    drawn = cv2.imread(str(out / "a.png"))
+    assert drawn is not None
+    assert drawn.shape == (40, 56, 3)
 
 
 def test_folder_fills_a_last_batch_up_when_the_images_make_no_whole_one(bundles: Path, tmp_path: Path) -> None:
