@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from paddle_tk.commands.shared import (
     add_model_option,
     at_least_one,
     earlier_files,
+    image_size,
     images_to_compare,
     require_replaceable,
     start,
@@ -34,7 +34,6 @@ _DESCRIPTION = """Export a Paddle model to ONNX and prove on real images that bo
 Batch norms and constants are folded. --output gets model.onnx (classes and preprocessing inside), manifest.json,
 parity.json and the training's config.
 Exit code 1, and nothing written, where ONNX Runtime and Paddle disagree."""
-_LEAST, _MOST = 8, 4096  # pixels a side
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--opset", type=int, metavar="N", help="ONNX operator set, 9 to 21 (default: 17, or the device's newest below)"
     )
     parser.add_argument("--ir-version", type=int, metavar="N", help="ONNX file format (default: that of the opset)")
-    parser.add_argument("--input-size", type=_size, metavar="HxW", help="pixels (default: the training's)")
+    parser.add_argument("--input-size", type=image_size, metavar="HxW", help="pixels (default: the training's)")
     parser.add_argument(
         "--allow-unvalidated",
         action="store_true",
@@ -66,14 +65,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_data_options(parser)
     return run_command(parser, _body, argv)
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
-    sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if min(sides) < _LEAST or max(sides) > _MOST:
-        raise argparse.ArgumentTypeError(f"must be HxW, each from {_LEAST} to {_MOST} pixels, got '{text}'")
-    return sides
 
 
 def _body(arguments: argparse.Namespace, output: Output) -> int:

@@ -16,6 +16,7 @@ from paddle_tk.commands.shared import (
     add_foreign_options,
     at_least_one,
     image_size,
+    images_to_compare,
     open_any_model,
     require_replaceable,
     start,
@@ -25,7 +26,6 @@ from paddle_tk.files import MIB, atomic_folder
 from paddle_tk.manifest import NAME as MANIFEST
 
 if TYPE_CHECKING:
-    from paddle_tk.data.bundle import ImageSplit
     from paddle_tk.export.edge.devices import Device
     from paddle_tk.pipelines.edge_bundle import EdgeBundle
     from paddle_tk.runtime.load import ModelSource
@@ -119,7 +119,8 @@ def _bundle(arguments: argparse.Namespace, output: Output) -> int:
     for note in source.notes:
         output.warn(note)
     picture = arguments.selftest_image
-    split, name = _split(source, arguments, output)
+    instead = "compared on noise, and a drawn self-test picture"
+    split, name = images_to_compare(source, arguments, output, instead, apart=_QUANTIZE)
     with atomic_folder(target) as folder:
         bundle = build_bundle(
             source,
@@ -145,29 +146,14 @@ def _bundle(arguments: argparse.Namespace, output: Output) -> int:
     return EXIT_OK
 
 
-def _split(source: ModelSource, arguments: argparse.Namespace, output: Output) -> tuple[ImageSplit | None, str]:
-    """Returns images to compare on; noise, and a warning, where the run's own cannot be read."""
-    from paddle_tk.pipelines.model_data import load_model_data
-
-    overrides = _data_items(arguments)
-    try:
-        bundle = load_model_data(source, arguments.data, overrides).bundle
-    except BadInput as error:
-        if arguments.data is not None or overrides:
-            raise
-        output.warn(f"compared on noise, and a drawn self-test picture: {error.problem}")
-        return None, ""
-    return bundle.splits["test"], f"{bundle.name} test images"
-
-
 def _data_items(arguments: argparse.Namespace) -> list[str]:
     return [item for item in all_overrides(arguments) if not item.startswith(_QUANTIZE)]
 
 
 def _int8_maker(
     source: ModelSource, device: Device, arguments: argparse.Namespace, threads: int, output: Output, *, has_data: bool
-) -> Callable[[Path], ModelSource] | None:
-    """Returns what opens the INT8 model that was given, or makes one; None: no images to calibrate on."""
+) -> Callable[[Path], ModelSource] | str:
+    """Returns what opens the INT8 model that was given, or makes one, or why none can be made."""
     from paddle_tk.pipelines.edge_bundle import export_opset
     from paddle_tk.runtime.load import open_model
 
@@ -199,7 +185,9 @@ def _int8_maker(
 
     if arguments.int8_model is not None:
         return given
-    return made if has_data or arguments.calibration is not None else None
+    if (arguments.batch_size or 1) > 1:
+        return f"one that is made here takes one image a run, --batch-size {arguments.batch_size} was asked for"
+    return made if has_data or arguments.calibration is not None else "no images to calibrate one with (--calibration)"
 
 
 def _tell(bundle: EdgeBundle, output: Output) -> None:

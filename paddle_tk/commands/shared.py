@@ -312,7 +312,7 @@ def earlier_files(folder: Path, made_by: str, files: Collection[str]) -> Collect
 
 
 def images_to_compare(
-    source: ModelSource, arguments: argparse.Namespace, output: Output, instead: str
+    source: ModelSource, arguments: argparse.Namespace, output: Output, instead: str, *, apart: str = ""
 ) -> tuple[ImageSplit | None, str]:
     """Returns test images of the model's dataset and what they are called; None where they cannot be read.
 
@@ -321,13 +321,14 @@ def images_to_compare(
         arguments: Of a parser with ``add_data_options``.
         output: Warned with ``instead`` and the reason where there are none.
         instead: What is done then ("compared on noise").
+        apart: Start of overrides that are for something else; "" for none.
 
     Raises:
         BadInput: The user named the dataset, and it cannot be read.
     """
     from paddle_tk.pipelines.model_data import load_model_data
 
-    overrides = all_overrides(arguments)
+    overrides = [item for item in all_overrides(arguments) if not apart or not item.startswith(apart)]
     try:
         bundle = load_model_data(source, arguments.data, overrides).bundle
     except BadInput as error:

@@ -34,6 +34,7 @@ from paddle_tk.types import InputSpec, ModelArtifact
 
 MakeInt8 = Callable[[Path], ModelSource]
 _NOISE_SEED = 0
+_NOT_GIVEN = "none was given"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def build_bundle(
     *,
     device: Device,
     quantization: Quantization = "auto",
-    make_int8: MakeInt8 | None = None,
+    make_int8: MakeInt8 | str = _NOT_GIVEN,
     input_size: tuple[int, int] | None = None,
     batch_size: int = 1,
     split: ImageSplit | None = None,
@@ -82,7 +83,7 @@ def build_bundle(
         quantization: "fp32", "fp16", "int8", or "auto": what suits the device; without INT8, which a statement says,
             where it cannot be made or ``make_int8`` says no.
         make_int8: Writes an INT8 model of ``device.int8_variant`` into the folder it is given, in an operator set of at
-            most ``export_opset(device)``; needed where the bundle holds one and ``source`` is none.
+            most ``export_opset(device)``; or why there is none, where ``source`` is none either.
         input_size: (height, width) in pixels; None: that of the model.
         batch_size: Images per run.
         split: Images to prove an export on; the first is the self-test picture; None: noise, and a drawn picture.
@@ -98,7 +99,7 @@ def build_bundle(
     """
     require_size(source, input_size)
     how = Export(input_size, batch_size, split, split_name, samples, threads, debug)
-    plan = _planned(source, device, quantization, make_int8 is not None)
+    plan = _planned(source, device, quantization, make_int8)
     with tempfile.TemporaryDirectory(prefix="paddle_tk-edge-") as name:
         work = Path(name)
         plan, models = _models(source, work, device, plan, quantization == "auto", make_int8, how)
@@ -110,7 +111,7 @@ def build_bundle(
         return _write(folder, device, _told_size(plan, source, input_size), fitted, shown, threads)
 
 
-def _planned(source: ModelSource, device: Device, quantization: Quantization, can_int8: bool) -> Plan:
+def _planned(source: ModelSource, device: Device, quantization: Quantization, make_int8: MakeInt8 | str) -> Plan:
     """Decides what the bundle holds before anything is made.
 
     Raises:
@@ -118,14 +119,14 @@ def _planned(source: ModelSource, device: Device, quantization: Quantization, ca
     """
     is_int8 = source.artifact.precision == "int8"
     plan = make_plan(device, quantization, has_fp32=not is_int8)
-    if INT8_FILE in plan.files and not is_int8 and not can_int8:
-        if quantization != "auto":
-            raise BadInput(
-                f"an INT8 model for {device.name} is needed and none is given",
-                f"make one with tools/quantize.py --target {device.int8_variant} and give it with --int8-model",
-            )
-        plan = without_int8(device, "there are no images to calibrate one with (--calibration)")
-    return plan
+    if INT8_FILE not in plan.files or is_int8 or not isinstance(make_int8, str):
+        return plan
+    if quantization != "auto":
+        raise BadInput(
+            f"no INT8 model for {device.name}: {make_int8}",
+            f"make one with tools/quantize.py --target {device.int8_variant} and give it with --int8-model",
+        )
+    return without_int8(device, make_int8)
 
 
 def _told_size(plan: Plan, source: ModelSource, input_size: tuple[int, int] | None) -> Plan:
@@ -141,7 +142,7 @@ def _models(
     device: Device,
     plan: Plan,
     auto: bool,
-    make_int8: MakeInt8 | None,
+    make_int8: MakeInt8 | str,
     how: Export,
 ) -> tuple[Plan, dict[str, ModelSource]]:
     """Makes a plan's files; an INT8 model that fails its gate is left out where nobody asked for it.
@@ -154,8 +155,8 @@ def _models(
         models[FP32_FILE] = fp32_model(source, work / "fp32", device, how)
     if INT8_FILE in plan.files:
         try:
-            given = make_int8 is None or source.artifact.precision == "int8"
-            made = source if given or make_int8 is None else make_int8(work / "int8")
+            is_int8 = source.artifact.precision == "int8"
+            made = source if isinstance(make_int8, str) or is_int8 else make_int8(work / "int8")
         except CheckFailed as error:
             if not auto:
                 raise

@@ -208,6 +208,7 @@ def test_file_is_refused_in_one_line_when_it_is_no_model(
         (["--target-device", "x86-cpu", "--selftest-image", "none.png"], "none.png"),
         (["--target-device", "x86-cpu", "--quantization", "int8", "--calibration", "none/"], "none"),
         (["--target-device", "x86-cpu", "--quantization", "int8", "--int8-model", "none"], "none"),
+        (["--target-device", "x86-cpu", "--quantization", "int8", "--batch-size", "4"], "takes one image a run"),
         (["--target-device", "x86-cpu", "--target-latency", "50ms"], "leave out --target-device, or the limit"),
         (["--target-device", "x86-cpu", "--input-sizes", "64"], "is for the latency mode"),
     ],

@@ -15,7 +15,7 @@ from paddle_tk.export.compare import compare
 from paddle_tk.export.convert import layer_to_onnx
 from paddle_tk.export.graph import node_counts
 from paddle_tk.export.onnx import resized, write_onnx
-from paddle_tk.export.target import OnnxTarget, resolve_target
+from paddle_tk.export.target import OnnxTarget
 from paddle_tk.runtime.load import open_model
 from paddle_tk.runtime.onnx_predictor import OnnxPredictor
 from paddle_tk.runtime.paddle_predictor import PaddlePredictor
@@ -117,44 +117,6 @@ def test_write_onnx_refuses_when_the_target_takes_no_such_file(models: Path, tmp
         with pytest.raises(CheckFailed, match=expected):
             write_onnx(predictor, tmp_path, dynamic_batch=False, target=target)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("device", "opset", "ir_version", "expected"),
-    [
-        (None, None, None, (17, None)),
-        (None, 13, 8, (13, 8)),
-        ("jetson-nano", None, None, (13, None)),
-        ("jetson-nano", 11, None, (11, None)),
-        ("jetson-orin-nano", None, None, (17, None)),
-        ("x86-cpu", None, None, (17, None)),
-    ],
-)
-def test_resolve_target_takes_what_is_asked_for_or_what_the_device_takes(
-    device: str | None, opset: int | None, ir_version: int | None, expected: tuple[int, int | None]
-) -> None:
-    found = resolve_target(device, opset, ir_version)
-    assert (found.opset, found.ir_version) == expected
-    assert found.splits_hardswish == found.avoids_int64 == (device == "jetson-nano")
-
-
-@pytest.mark.parametrize(
-    ("device", "opset", "ir_version", "expected"),
-    [
-        (None, 8, None, "from 9 to 21"),
-        (None, 22, None, "from 9 to 21"),
-        (None, 13, 6, "does not go with opset 13"),
-        ("jetson-nano", 17, None, "takes opset 13 at most"),
-        ("jetson-nano", None, 8, "takes IR version 7 at most"),
-        ("jetson-nanoo", None, None, "unknown device"),
-    ],
-)
-def test_resolve_target_refuses_when_versions_do_not_fit(
-    device: str | None, opset: int | None, ir_version: int | None, expected: str
-) -> None:
-    with pytest.raises(BadInput) as caught:
-        resolve_target(device, opset, ir_version)
-    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize("opset", [8, 22])

@@ -78,9 +78,7 @@ def test_larger_batches_get_files_of_their_own_that_compute_the_same(models: Pat
 
 
 def test_another_input_size_counts_only_where_it_is_accepted(models: Path, tmp_path: Path) -> None:  # noqa: F811
-    maker = _maker(
-        open_model(models / "run"), tmp_path, engines=("paddle", "onnxruntime"), precisions=("fp32",)
-    )  # fmt: skip
+    maker = _maker(open_model(models / "run"), tmp_path, engines=("paddle", "onnxruntime"))
     made = maker.base()
     asked: list[Settings] = []
 
@@ -93,7 +91,8 @@ def test_another_input_size_counts_only_where_it_is_accepted(models: Path, tmp_p
     assert made.left_out["36x36"] == "it is blind there"
     maker.add_size(made, (32, 32), judged)
     assert [own.input_size for own in asked] == [(36, 36), (32, 32)]
-    paddle, onnx = [file for file in made.files if file.size == (32, 32)]
+    paddle, onnx, int8 = [file for file in made.files if file.size == (32, 32)]
+    assert int8.source.artifact.parent_sha256 == onnx.source.sha256
     batch = np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32)
     found = [load_predictor(file.source).predict(batch)[0] for file in (paddle, onnx)]
     np.testing.assert_allclose(*found, atol=1e-4)

@@ -2,8 +2,7 @@
 
 from paddle_tk.export.graph.affine import fold_batch_norm
 from paddle_tk.export.graph.constants import fold_constants
-from paddle_tk.export.graph.edit import opset_of
-from paddle_tk.export.graph.edit import Model
+from paddle_tk.export.graph.edit import Model, opset_of
 from paddle_tk.export.graph.names import expose, name_nodes, short_name_map, short_names
 from paddle_tk.export.graph.shapes import Shapes, fix_batch, infer_shapes, tensor_shapes
 from paddle_tk.export.graph.simplify import node_counts, simplify

@@ -8,33 +8,11 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from paddle_tk.export.graph import simplify, tensor_shapes
+from paddle_tk.export.graph import simplify
 from paddle_tk.export.graph.edit import GraphEditor, attribute, copied
 from paddle_tk.export.qdq.plan import Target
 
-_MATRIX = 2  # dimensions of a linear layer's weight
 _CLOSE = 1e-4
-
-
-def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns a folded copy for ``make_plan`` and ``build`` that computes the same: every linear layer is one Gemm.
-
-    Its weight has the output channels on axis 0, where TensorRT wants a weight's scales.
-
-    Args:
-        model: A float model.
-    """
-    result = simplify(model)
-    shapes = tensor_shapes(result).shapes
-    editor = GraphEditor(result)
-    for node in editor.alive():
-        if node.op_type != "MatMul" or len(shapes.get(node.input[0]) or ()) != _MATRIX:
-            continue
-        weight = editor.constant(node.input[1])
-        if weight is not None and weight.ndim == _MATRIX:
-            _as_gemm(editor, node, weight)
-    editor.finish()
-    return result
 
 
 def forms(model: onnx.ModelProto) -> dict[Target, onnx.ModelProto]:
@@ -45,7 +23,7 @@ def forms(model: onnx.ModelProto) -> dict[Target, onnx.ModelProto]:
     Args:
         model: A float model.
     """
-    plain = prepare(model)
+    plain = simplify(model)
     steps = integer_activations(plain)
     return {"x86": steps, "arm": steps, "tensorrt": plain}
 
@@ -89,24 +67,3 @@ def _in_steps(editor: GraphEditor, node: Any) -> list[Any]:
     last = product if node.op_type == "HardSwish" else clipped
     steps.append(helper.make_node("Mul", [last, numbers["sixth"]], list(node.output), name=f"{name}/Scale"))
     return steps
-
-
-def _as_gemm(editor: GraphEditor, node: Any, weight: np.ndarray[Any, Any]) -> None:
-    operands = [node.input[0], editor.hold(editor.free_name(f"{node.name}/weight"), np.ascontiguousarray(weight.T))]
-    output = node.output[0]
-    add = editor.sole_reader(output)
-    bias = _bias(editor, add, weight.shape[1]) if add is not None and add.op_type == "Add" else None
-    if add is not None and bias is not None:
-        operands.append(editor.hold(editor.free_name(f"{node.name}/bias"), bias))
-        output = add.output[0]
-        editor.drop(add)
-    editor.replace(node, [helper.make_node("Gemm", operands, [output], name=node.name, transB=1)])
-
-
-def _bias(editor: GraphEditor, add: Any, channels: int) -> np.ndarray[Any, Any] | None:
-    """Returns the vector that an Add adds to every row, None where it adds something else."""
-    for name in add.input:
-        values = editor.constant(name)
-        if values is not None and values.size == channels and values.shape[-1] == channels:
-            return values.reshape(-1)
-    return None

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx
 import pytest
@@ -147,53 +145,6 @@ def test_share_equal_makes_one_constant_when_limits_are_equal_but_never_of_two_w
     after = share_equal(before)
     assert set(constants_of(after)) == {"low1", "high1", "high2", "w1", "w2"}
     check_same(before, after, x=X)
-
-
-@pytest.mark.parametrize(("kind", "neutral"), [("Add", 0), ("Mul", 1)])
-@pytest.mark.parametrize("inputs", [["x", "k"], ["k", "x"]])
-def test_drop_no_ops_keeps_a_node_when_it_ties_an_input_to_an_output(
-    kind: str, neutral: int, inputs: list[str]
-) -> None:
-    before = make(
-        [node(kind, inputs, ["y"])], inputs={"x": [3]}, outputs={"y": [3]}, constants={"k": np.float32(neutral)}
-    )
-    after = drop_no_ops(before)
-    assert kinds(after) == [kind]
-    check_same(before, after, x=noise(3))
-
-
-@pytest.mark.parametrize("clean_up", [drop_no_ops, share_equal])
-def test_clean_ups_leave_control_flow_alone(clean_up: Callable[[onnx.ModelProto], onnx.ModelProto]) -> None:
-    branches = {
-        f"{name}_branch": onnx.helper.make_graph(
-            [onnx.helper.make_node("Add", ["s", "zero"], [f"{name}.a"]),
-             onnx.helper.make_node("Mul", [f"{name}.a", "t"], [name])],
-            name, [], [onnx.helper.make_tensor_value_info(name, FLOAT, [3])],
-        )
-        for name in ("then", "else")
-    }  # fmt: skip
-    nodes = [
-        node("Sigmoid", ["x"], ["s"]),
-        node("Sigmoid", ["x"], ["t"]),
-        node("Add", ["t", "zero"], ["u"]),
-        node("If", ["yes"], ["i"], **branches),
-        node("If", ["yes"], ["j"], **branches),
-        node("Sum", ["i", "j", "u"], ["y"]),
-    ]
-    constants = {"zero": np.float32(0), "yes": np.array(True)}
-    before = make(nodes, inputs={"x": [3]}, outputs={"y": [3]}, constants=constants)
-    after = clean_up(before)
-    assert [n for n in after.graph.node if n.op_type == "If"] == list(before.graph.node[3:5])
-    assert {"s", "t"} <= {name for n in after.graph.node for name in n.output}
-    check_same(before, after, x=noise(3))
-
-
-@pytest.mark.parametrize("kind", ["Bernoulli", "Multinomial", "RandomNormalLike"])
-def test_share_equal_keeps_both_when_each_draws_its_own_numbers(kind: str) -> None:
-    nodes = [node(kind, ["x"], ["a"]), node(kind, ["x"], ["b"]), node("Concat", ["a", "b"], ["y"], axis=0)]
-    given = {"output_type": onnx.TensorProto.INT32} if kind == "Multinomial" else {}
-    model = make(nodes, inputs={"x": [2, 2]}, outputs={"y": None}, **given)
-    assert kinds(share_equal(model)) == [kind, kind, "Concat"]
 
 
 @pytest.mark.parametrize(("kind", "neutral"), [("Add", 0), ("Mul", 1)])

@@ -9,7 +9,7 @@ import pytest
 
 from paddle_tk.export.qdq.build import build
 from paddle_tk.export.qdq.plan import make_plan
-from paddle_tk.export.qdq.rewrite import integer_activations, prepare
+from paddle_tk.export.qdq.rewrite import forms
 from paddle_tk.export.qdq.view import GraphView
 from tests.export.qdq.graphs import Sketch, images, ranges_of, run
 
@@ -21,28 +21,12 @@ def _gated(kind: str, **attributes: float) -> onnx.ModelProto:
     return s.model(s.conv("second", gate, 4, inputs=4), [1, 4, 16, 16])
 
 
-def test_matmul_and_add_become_one_gemm_with_channels_first() -> None:
-    s = Sketch()
-    flat = s.node("Flatten", "flat", [s.conv("conv", "image", 2, inputs=3)])
-    rng = np.random.default_rng(0)
-    weight = s.held("weight", rng.standard_normal((512, 5)).astype(np.float32))
-    bias = s.held("bias", rng.standard_normal(5).astype(np.float32))
-    model = s.model(s.node("Add", "add", [s.node("MatMul", "linear", [flat, weight]), bias]), [1, 5])
-
-    found = prepare(model)
-
-    assert [node.op_type for node in found.graph.node] == ["Conv", "Flatten", "Gemm"]
-    assert [tuple(t.dims) for t in found.graph.initializer if len(t.dims) == 2] == [(5, 512)]
-    batch = images()[0]
-    assert np.abs(run(found, batch)[0] - run(model, batch)[0]).max() < 1e-4
-
-
 @pytest.mark.parametrize(("kind", "attributes"), [("HardSwish", {}), ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5})])
 def test_hard_sigmoids_are_integer_kernels_after_the_rewriting(
     kind: str, attributes: dict[str, float], tmp_path: Path
 ) -> None:
     model = _gated(kind, **attributes)
-    steps = integer_activations(prepare(model))
+    steps = forms(model)["x86"]
     batch = images(seed=3)[0]
     assert np.abs(run(steps, batch)[0] - run(model, batch)[0]).max() < 1e-5
 
@@ -62,4 +46,4 @@ def test_hard_sigmoids_are_integer_kernels_after_the_rewriting(
 def test_other_hard_sigmoid_is_left_alone() -> None:
     model = _gated("HardSigmoid", alpha=0.2, beta=0.5)
 
-    assert "HardSigmoid" in {node.op_type for node in integer_activations(prepare(model)).graph.node}
+    assert "HardSigmoid" in {node.op_type for node in forms(model)["x86"].graph.node}
