@@ -6,7 +6,18 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("dataset", "doctor", "eval", "export", "monitor", "predict", "train", "validate")
+COMMANDS = (
+    "dataset",
+    "doctor",
+    "eval",
+    "export",
+    "monitor",
+    "optimize_for_edge",
+    "predict",
+    "quantize",
+    "train",
+    "validate",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

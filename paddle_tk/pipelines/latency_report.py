@@ -11,12 +11,14 @@ from rich.table import Table
 
 from paddle_tk.environment.devices import cpu_model
 from paddle_tk.files import MIB
+from paddle_tk.measure.latency import Latency
 from paddle_tk.measure.memory import ProcessFigures
 from paddle_tk.pipelines.latency_bench import Accuracy, Times
 from paddle_tk.pipelines.latency_candidates import Settings
 from paddle_tk.pipelines.latency_choice import Choice
 from paddle_tk.pipelines.latency_limits import LatencyLimits
 from paddle_tk.pipelines.latency_trial import Trial
+from paddle_tk.types import ModelArtifact
 
 SCHEMA_VERSION = 1
 COVERS = "predict(batch): the network, without reading, scaling and post-processing of images"
@@ -45,61 +47,71 @@ class Finals:
     float_bytes: int | None
 
 
-def runner_settings(settings: Settings, warmup: int) -> dict[str, Any]:
-    """Returns the options that a runner is started with, of JSON types."""
-    return {
-        "engine": settings.engine,
-        "precision": settings.precision,
-        "threads": settings.threads,
-        "affinity": list(settings.affinity),
-        "graph_optimization": settings.graph_optimization,
-        "batch_size": settings.batch_size,
-        "in_flight": settings.in_flight,
-        "streams": settings.streams,
-        "preallocate": settings.preallocate,
-        "warmup": warmup,
-    }
+@dataclass(frozen=True)
+class Facts:
+    """What a report says besides.
 
-
-def report(
-    choice: Choice,
-    limits: LatencyLimits,
-    finals: Finals,
-    *,
-    model: str,
-    metric: str,
-    given_precision: str,
-    test_name: str,
-    warmup: int,
-    left_out: Mapping[str, str],
-) -> dict[str, Any]:
-    """Returns what latency.json holds.
-
-    Args:
-        choice: What was found.
-        limits: What was asked for.
-        finals: What was measured of the chosen candidate besides.
-        model: Path of its model, relative to the file.
+    Attributes:
+        model: Path of the chosen model, relative to the file.
         metric: Name of the main metric.
         given_precision: "fp32" or "int8": of the given model.
         test_name: What the labelled images are called, "" where there are none.
         warmup: Batches before the first that counts.
         left_out: What was not made or cannot be used, and why.
     """
+
+    model: str
+    metric: str
+    given_precision: str
+    test_name: str
+    warmup: int
+    left_out: Mapping[str, str]
+
+
+def runner_settings(settings: Settings, warmup: int) -> dict[str, Any]:
+    """Returns the options that a runner is started with, of JSON types."""
+    return {**{key: value for key, value in settings.to_dict().items() if key != "input_size"}, "warmup": warmup}
+
+
+def report(choice: Choice, limits: LatencyLimits, finals: Finals, facts: Facts) -> dict[str, Any]:
+    """Returns what latency.json holds.
+
+    Args:
+        choice: What was found.
+        limits: What was asked for.
+        finals: What was measured of the chosen candidate besides.
+        facts: What else is said.
+    """
     chosen = choice.chosen
-    assert chosen.alone is not None
-    assert chosen.process is not None
-    latency, own = chosen.alone.latency, chosen.candidate.settings
-    judged = chosen.figures(limits.percentile)
+    own = chosen.candidate.settings
     return {
         "schema_version": SCHEMA_VERSION,
         "chosen": chosen.told,
-        "model": model,
+        "model": facts.model,
         "model_sha256": chosen.candidate.model.source.sha256,
-        "settings": {**own.to_dict(), "computes_in": chosen.alone.arithmetic},
+        "settings": {**own.to_dict(), "computes_in": chosen.times.arithmetic},
         "options": own.options(),
-        "runner": runner_settings(own, warmup),
+        "runner": runner_settings(own, facts.warmup),
         "limits": limits.to_dict(),
+        **_chosen_figures(chosen, limits),
+        "throughput": [_rate(run, samples) for run, samples in finals.rates],
+        "accuracy": {
+            "metric": facts.metric, facts.given_precision: choice.reference.value, "chosen": _value(chosen.accuracy),
+            "n": choice.reference.n, "images": facts.test_name or "none with labels",
+        },
+        "published_targets": published_targets(choice, finals, limits),
+        "candidates": [_entry(trial, trial is chosen, limits) for trial in choice.trials],
+        "left_out": dict(facts.left_out),
+        "cpu": cpu_model(),
+        "origin": "measured",
+    }  # fmt: skip
+
+
+def _chosen_figures(chosen: Trial, limits: LatencyLimits) -> dict[str, Any]:
+    assert chosen.alone is not None
+    assert chosen.process is not None
+    latency, judged = chosen.alone.latency, chosen.figures(limits.percentile)
+    return {
         "judged": {
             "percentile": limits.percentile, "latency_ms": judged.latency_ms, "n": judged.n,
             "images_per_second": judged.images_per_second, "cpu_share": judged.cpu_share, "peak_mib": judged.peak_mib,
@@ -110,21 +122,11 @@ def report(
         "n": latency.n,
         "latency": latency.to_dict(),
         "covers": COVERS,
-        "throughput": [_rate(run, samples) for run, samples in finals.rates],
         "peak_memory_mib": judged.peak_mib,
         "cold_start_seconds": chosen.process.cold_start_seconds,
         "first_inference_ms": chosen.process.first_inference_ms,
         "cpu_share": judged.cpu_share,
         "process": chosen.process.to_dict(),
-        "accuracy": {
-            "metric": metric, given_precision: choice.reference.value, "chosen": _value(chosen.accuracy),
-            "n": choice.reference.n, "images": test_name or "none with labels",
-        },
-        "published_targets": published_targets(choice, finals, limits),
-        "candidates": [_entry(trial, trial is chosen, limits) for trial in choice.trials],
-        "left_out": dict(left_out),
-        "cpu": cpu_model(),
-        "origin": "measured",
     }  # fmt: skip
 
 

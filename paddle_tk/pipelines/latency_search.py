@@ -28,7 +28,7 @@ from paddle_tk.pipelines.latency_candidates import ONNXRUNTIME, OPENVINO, Candid
 from paddle_tk.pipelines.latency_choice import Choice, Search, unfit
 from paddle_tk.pipelines.latency_limits import LatencyLimits
 from paddle_tk.pipelines.latency_models import ModelMaker, Models, Recipe
-from paddle_tk.pipelines.latency_report import Finals, lines, losers, report, table
+from paddle_tk.pipelines.latency_report import Facts, Finals, lines, losers, report, table
 from paddle_tk.pipelines.latency_trial import Trial
 from paddle_tk.pipelines.model_data import load_model_data
 from paddle_tk.pipelines.quantize_model import REPORT
@@ -39,7 +39,6 @@ __all__ = ["LATENCY", "MODEL", "LatencyLimits", "LatencyResult", "search_latency
 
 LATENCY, MODEL = "latency.json", "model"
 _BESIDE = (PARITY, REPORT, CALIBRATION)  # what was measured of a model when it was made
-_WARMUP = ALONE.warmup
 _UNLABELLED = "no labelled images of the model's classes are known, so what it costs in accuracy cannot be measured"
 
 
@@ -87,17 +86,15 @@ def search_latency(
 
     Args:
         source: A Paddle model, or an ONNX file.
-        folder: An existing folder; gets ``model/`` and ``latency.json``.
-        limits: What the result must keep to.
-        sizes: Further input sizes, (height, width) in pixels, of a Paddle model; each counts only where its accuracy
-            on the test images is within ``limits.max_drop``.
+        folder: An existing folder; gets ``model/`` and ``latency.json``. ``limits``: what the result must keep to.
+        sizes: Further input sizes, (height, width) in pixels, of a Paddle model; one counts only where its accuracy on
+            the test images is within ``limits.max_drop``.
         engines: Names of engines that may be used; None: all that are installed.
         precisions: Of "fp32" and "int8", what may be used.
         device: Whose operator set, IR version and INT8 form the files get; None: those of a CPU like this machine's.
         int8_model: An INT8 model of the same weights; None: made here.
         calibration: As in tools/quantize.py.
-        data: A registered dataset; None: that of the model's own run.
-        overrides: "data.KEY=VALUE" items.
+        data: A registered dataset; None: that of the model's own run. ``overrides``: "data.KEY=VALUE" items.
         quantization: Settings of an INT8 model made here; None: those of the model's own config.
         threads: CPU threads of exports and accuracy.
         debug: Let the converter write to the terminal.
@@ -107,6 +104,31 @@ def search_latency(
         BadInput: An unknown engine, no engine, or a dataset that does not fit.
         CheckFailed: Nothing keeps all limits; the closest candidate, its figures and what to try are in the message.
     """
+    _check_engines(engines)
+    split, name = _labelled(source, data, overrides, output)
+    settings = _settings(source, quantization, limits)
+    recipe = Recipe(
+        device=device or load_device(_own_device()), quantization=settings, engines=engines, precisions=precisions,
+        int8_model=int8_model, data=data, overrides=overrides, calibration=calibration,
+        batches=limits.min_fps is not None, split=split, split_name=name, threads=threads, debug=debug,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="paddle_tk-latency-") as work:
+        models, bench = _made(ModelMaker(source, Path(work), recipe, output), limits, sizes, split, threads)
+        choice = _chosen(models, bench, limits, settings.allow_slow, output)
+        said = report(
+            choice, limits, _finals(choice.chosen, models, bench), model=MODEL, source=source.artifact, test_name=name,
+            warmup=_WARMUP, left_out=models.left_out,
+        )  # fmt: skip
+        kept = _keep(choice.chosen.candidate.model.source, folder / MODEL)
+    return _finish(folder, choice, kept, said, output)
+
+
+def _settings(source: ModelSource, given: QuantizeConfig | None, limits: LatencyLimits) -> QuantizeConfig:
+    own = load_config(source.config).config.quantize if source.config else QuantizeConfig()
+    return (given or own).model_copy(update={"max_drop": limits.max_drop})
+
+
+def _check_engines(engines: Sequence[str] | None) -> None:
     unknown = [name for name in engines or () if name not in ENGINES]
     if unknown:
         raise BadInput(f"unknown engine '{unknown[0]}'", f"known: {', '.join(ENGINES)}")
@@ -120,21 +142,34 @@ def search_latency(
         debug=debug,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="paddle_tk-latency-") as work:
-        maker = ModelMaker(source, Path(work), recipe, output)
-        models = maker.base()
-        bench = MachineBench(models.reference, split, threads=threads)
-        _add_models(maker, models, bench, limits, sizes, split)
-        search = Search(bench, limits, available_cores(), allowed_cpus(), settings.allow_slow, output.say)
-        try:
-            choice = search.run(models.files, bench.accuracy(models.reference), _hints(models))
-        except CheckFailed:
-            _tell(search.trials, None, (), output)
-            raise
-        said = report(
-            choice, limits, _finals(choice.chosen, models, bench), model=MODEL, metric=source.artifact.task.metric,
-            given_precision=source.artifact.precision, test_name=name, warmup=_WARMUP, left_out=models.left_out,
-        )  # fmt: skip
-        kept = _keep(choice.chosen.candidate.model.source, folder / MODEL)
+        return _searched(source, folder, limits, recipe, sizes, Path(work), output)
+
+
+def _searched(
+    source: ModelSource,
+    folder: Path,
+    limits: LatencyLimits,
+    recipe: Recipe,
+    sizes: Sequence[tuple[int, int]],
+    work: Path,
+    output: Output,
+) -> LatencyResult:
+    maker = ModelMaker(source, work, recipe, output)
+    models = maker.base()
+    bench = MachineBench(models.reference, recipe.split, threads=recipe.threads)
+    _add_models(maker, models, bench, limits, sizes, recipe.split)
+    search = Search(bench, limits, available_cores(), allowed_cpus(), recipe.quantization.allow_slow, output.say)
+    try:
+        choice = search.run(models.files, bench.accuracy(models.reference), _hints(models))
+    except CheckFailed:
+        _tell(search.trials, None, (), output)
+        raise
+    facts = Facts(
+        model=MODEL, metric=source.artifact.task.metric, given_precision=source.artifact.precision,
+        test_name=recipe.split_name, warmup=ALONE.warmup, left_out=models.left_out,
+    )  # fmt: skip
+    said = report(choice, limits, _finals(choice.chosen, models, bench), facts)
+    kept = _keep(choice.chosen.candidate.model.source, folder / MODEL)
     said["files"] = sorted(str(file.relative_to(folder)) for file in (folder / MODEL).rglob("*") if file.is_file())
     write_json(folder / LATENCY, said)
     _tell(choice.trials, choice.chosen, lines(said), output)

@@ -9,7 +9,7 @@ from paddle_tk.pipelines.latency_bench import CAREFUL, Accuracy, Times
 from paddle_tk.pipelines.latency_candidates import Candidate, Settings
 from paddle_tk.pipelines.latency_choice import Choice, Search
 from paddle_tk.pipelines.latency_limits import LatencyLimits
-from paddle_tk.pipelines.latency_report import Finals, lines, losers, published_targets, report, table
+from paddle_tk.pipelines.latency_report import Facts, Finals, lines, losers, published_targets, report, table
 from tests.pipelines.latency_table import CORES, Row, TableBench, model_file
 
 LIMITS = LatencyLimits(target_latency_ms=50)
@@ -34,10 +34,8 @@ def _found() -> tuple[Choice, Finals]:
 
 def _said() -> dict[str, object]:
     choice, finals = _found()
-    return report(
-        choice, LIMITS, finals, model="model", metric="top1", given_precision="fp32", test_name="digits test images",
-        warmup=20, left_out={"tensorrt": "not installed: x", "paddle": "not asked for"},
-    )  # fmt: skip
+    left_out = {"tensorrt": "not installed: x", "paddle": "not asked for"}
+    return report(choice, LIMITS, finals, Facts("model", "top1", "fp32", "digits test images", 20, left_out))
 
 
 def test_report_holds_settings_figures_and_every_candidate_with_its_reason() -> None:
@@ -57,7 +55,7 @@ def test_report_holds_settings_figures_and_every_candidate_with_its_reason() -> 
     assert all(entry["reason"] for entry in said["candidates"])
     assert set(said["runner"]) == {
         "engine", "precision", "threads", "affinity", "graph_optimization", "batch_size", "in_flight", "streams",
-        "preallocate", "warmup",
+        "preallocate", "warmup", "arithmetic", "spinning",
     }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+from tests.tiny_run import models  # noqa: F401
