@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks._int8 import quantized
 from benchmarks._report import Claim, finish, parser
 
-COMMAND = (sys.executable, "-m", "paddle_tk.commands.latency_mode")
+COMMAND = (sys.executable, str(ROOT / "tools/optimize_for_edge.py"))
 SHORT = {
     "resnet18": ("resnet18.yaml", "data=digits", "model.stem=imagenet", "data.image_size=64", "trainer.max_epochs=6"),
     "picodet": ("picodet.yaml", "trainer.max_epochs=12"),
@@ -53,8 +53,7 @@ def _run(name: str, given: Path | None, work: Path) -> Path:
 def _search(run: Path, output: Path, target: str, *options: str) -> int:
     """Runs the latency mode as a user would; returns the exit code."""
     command = [*COMMAND, "--model-path", str(run), "--output", str(output), "--target-latency", target, *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([*command, "--quiet"], check=False, env=environment, stdout=sys.stderr).returncode
+    return subprocess.run([*command, "--quiet"], check=False, stdout=sys.stderr).returncode
 
 
 def _said(folder: Path) -> dict[str, Any]:

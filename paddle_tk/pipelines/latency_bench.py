@@ -106,7 +106,6 @@ class MachineBench:
     Args:
         reference: The given model as its accuracy is known: what others are held against where nothing is labelled.
         split: Labelled images in the model's classes; None: there are none.
-        threads: CPU threads of the accuracy measurement.
         advance: Told after each process that it ran.
     """
 
@@ -115,10 +114,9 @@ class MachineBench:
         reference: Candidate,
         split: ImageSplit | None,
         *,
-        threads: int = 1,
         advance: Callable[[str], None] = lambda what: None,
     ) -> None:
-        self._reference, self._split, self._threads, self._advance = reference, split, threads, advance
+        self._reference, self._split, self._advance = reference, split, advance
         self._known: dict[tuple[Any, ...], Accuracy] = {}
 
     def times(self, candidates: Sequence[Candidate], effort: Effort) -> list[Times | str]:
@@ -171,8 +169,9 @@ class MachineBench:
 
     def _loaded(self, candidate: Candidate) -> Predictor:
         plain = candidate.changed(affinity=(), preallocate=False, spinning=None, streams=1).settings
+        # As many threads as it was timed with: more of them than pay here would only wait for one another.
         return load_predictor(
-            candidate.model.source, threads=self._threads, engine=plain.engine, options=plain.options()
+            candidate.model.source, threads=plain.threads, engine=plain.engine, options=plain.options()
         )
 
 

@@ -190,7 +190,9 @@ class ModelMaker:
             raise BadInput(f"no engine for {exported.artifact.format} models is installed", own.install)
         artifact = exported.artifact
         level = "all" if names[0] == ONNXRUNTIME else ""
-        settings = Settings(names[0], artifact.precision, artifact.preprocessing.size, graph_optimization=level)
+        settings = Settings(
+            names[0], artifact.precision, artifact.preprocessing.size, self._recipe.threads, graph_optimization=level
+        )
         return Candidate(self._file(exported), settings)
 
     def _file(self, source: ModelSource) -> ModelFile:

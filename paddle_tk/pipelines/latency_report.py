@@ -11,14 +11,12 @@ from rich.table import Table
 
 from paddle_tk.environment.devices import cpu_model
 from paddle_tk.files import MIB
-from paddle_tk.measure.latency import Latency
 from paddle_tk.measure.memory import ProcessFigures
 from paddle_tk.pipelines.latency_bench import Accuracy, Times
 from paddle_tk.pipelines.latency_candidates import Settings
 from paddle_tk.pipelines.latency_choice import Choice
 from paddle_tk.pipelines.latency_limits import LatencyLimits
 from paddle_tk.pipelines.latency_trial import Trial
-from paddle_tk.types import ModelArtifact
 
 SCHEMA_VERSION = 1
 COVERS = "predict(batch): the network, without reading, scaling and post-processing of images"

@@ -86,7 +86,8 @@ def search_latency(
 
     Args:
         source: A Paddle model, or an ONNX file.
-        folder: An existing folder; gets ``model/`` and ``latency.json``. ``limits``: what the result must keep to.
+        folder: An existing folder; gets ``model/`` and ``latency.json``.
+        limits: What the result must keep to.
         sizes: Further input sizes, (height, width) in pixels, of a Paddle model; one counts only where its accuracy on
             the test images is within ``limits.max_drop``.
         engines: Names of engines that may be used; None: all that are installed.
@@ -94,7 +95,8 @@ def search_latency(
         device: Whose operator set, IR version and INT8 form the files get; None: those of a CPU like this machine's.
         int8_model: An INT8 model of the same weights; None: made here.
         calibration: As in tools/quantize.py.
-        data: A registered dataset; None: that of the model's own run. ``overrides``: "data.KEY=VALUE" items.
+        data: A registered dataset; None: that of the model's own run.
+        overrides: "data.KEY=VALUE" items.
         quantization: Settings of an INT8 model made here; None: those of the model's own config.
         threads: CPU threads of exports and accuracy.
         debug: Let the converter write to the terminal.
@@ -106,43 +108,25 @@ def search_latency(
     """
     _check_engines(engines)
     split, name = _labelled(source, data, overrides, output)
-    settings = _settings(source, quantization, limits)
     recipe = Recipe(
-        device=device or load_device(_own_device()), quantization=settings, engines=engines, precisions=precisions,
-        int8_model=int8_model, data=data, overrides=overrides, calibration=calibration,
-        batches=limits.min_fps is not None, split=split, split_name=name, threads=threads, debug=debug,
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="paddle_tk-latency-") as work:
-        models, bench = _made(ModelMaker(source, Path(work), recipe, output), limits, sizes, split, threads)
-        choice = _chosen(models, bench, limits, settings.allow_slow, output)
-        said = report(
-            choice, limits, _finals(choice.chosen, models, bench), model=MODEL, source=source.artifact, test_name=name,
-            warmup=_WARMUP, left_out=models.left_out,
-        )  # fmt: skip
-        kept = _keep(choice.chosen.candidate.model.source, folder / MODEL)
-    return _finish(folder, choice, kept, said, output)
-
-
-def _settings(source: ModelSource, given: QuantizeConfig | None, limits: LatencyLimits) -> QuantizeConfig:
-    own = load_config(source.config).config.quantize if source.config else QuantizeConfig()
-    return (given or own).model_copy(update={"max_drop": limits.max_drop})
-
-
-def _check_engines(engines: Sequence[str] | None) -> None:
-    unknown = [name for name in engines or () if name not in ENGINES]
-    if unknown:
-        raise BadInput(f"unknown engine '{unknown[0]}'", f"known: {', '.join(ENGINES)}")
-    split, name = _labelled(source, data, overrides, output)
-    settings = quantization or (load_config(source.config).config.quantize if source.config else QuantizeConfig())
-    recipe = Recipe(
-        device=device or load_device(_own_device()),
-        quantization=settings.model_copy(update={"max_drop": limits.max_drop}),
+        device=device or load_device(_own_device()), quantization=_settings(source, quantization, limits),
         engines=engines, precisions=precisions, int8_model=int8_model, data=data, overrides=overrides,
         calibration=calibration, batches=limits.min_fps is not None, split=split, split_name=name, threads=threads,
         debug=debug,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="paddle_tk-latency-") as work:
         return _searched(source, folder, limits, recipe, sizes, Path(work), output)
+
+
+def _check_engines(engines: Sequence[str] | None) -> None:
+    unknown = [name for name in engines or () if name not in ENGINES]
+    if unknown:
+        raise BadInput(f"unknown engine '{unknown[0]}'", f"known: {', '.join(ENGINES)}")
+
+
+def _settings(source: ModelSource, given: QuantizeConfig | None, limits: LatencyLimits) -> QuantizeConfig:
+    own = load_config(source.config).config.quantize if source.config is not None else QuantizeConfig()
+    return (given or own).model_copy(update={"max_drop": limits.max_drop})
 
 
 def _searched(
@@ -156,7 +140,7 @@ def _searched(
 ) -> LatencyResult:
     maker = ModelMaker(source, work, recipe, output)
     models = maker.base()
-    bench = MachineBench(models.reference, recipe.split, threads=recipe.threads)
+    bench = MachineBench(models.reference, recipe.split)
     _add_models(maker, models, bench, limits, sizes, recipe.split)
     search = Search(bench, limits, available_cores(), allowed_cpus(), recipe.quantization.allow_slow, output.say)
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from paddle_tk.commands.latency_mode import main
+from paddle_tk.commands.optimize_for_edge import main
 from paddle_tk.runtime.load import load_predictor, open_model
 
 # One engine keeps these real searches short; no figure of them is held against a limit that it could miss.
@@ -61,7 +61,7 @@ def test_nothing_is_written_and_the_closest_is_told_when_nothing_fits(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "no limit was given"),
+        (("--target-latency", "50ms", "--quantization", "fp16"), "fp16 is for a bundle"),
         (("--target-latency", "soon"), "such as 50ms"),
         (("--target-latency", "50ms", "--engines", "caffe"), "unknown engine 'caffe'"),
     ],

@@ -18,7 +18,6 @@ from paddle_tk.pipelines.latency_models import ModelMaker, Recipe
 from paddle_tk.pipelines.latency_search import search_latency
 from paddle_tk.pipelines.model_data import load_model_data
 from paddle_tk.runtime.load import ModelSource, load_predictor, open_model
-from tests.tiny_run import models  # noqa: F401
 
 QUIET = Output(quiet=True)
 SHORT = Effort(warmup=1, least=4, most=4)
@@ -40,7 +39,7 @@ def _files(found: list[ModelFile]) -> list[tuple[str, str, int | None, tuple[str
     return [(file.source.artifact.format, file.precision, file.batch_size, file.engines) for file in found]
 
 
-def test_models_are_the_given_one_its_export_and_its_int8_form(models: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_models_are_the_given_one_its_export_and_its_int8_form(models: Path, tmp_path: Path) -> None:
     source = open_model(models / "run")
     maker = _maker(source, tmp_path, engines=("paddle", "onnxruntime"))
     made = maker.base()
@@ -54,7 +53,7 @@ def test_models_are_the_given_one_its_export_and_its_int8_form(models: Path, tmp
     assert made.reference.settings.engine == "onnxruntime"
 
 
-def test_an_int8_model_that_the_gate_refuses_is_left_out_with_its_reason(models: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_an_int8_model_that_the_gate_refuses_is_left_out_with_its_reason(models: Path, tmp_path: Path) -> None:
     maker = _maker(
         open_model(models / "run"), tmp_path, quantization=QuantizeConfig(samples=32, max_size_ratio=0.01),
     )  # fmt: skip
@@ -64,7 +63,7 @@ def test_an_int8_model_that_the_gate_refuses_is_left_out_with_its_reason(models:
     assert "the INT8 model does not ship" in made.left_out["int8 28x28"]
 
 
-def test_larger_batches_get_files_of_their_own_that_compute_the_same(models: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_larger_batches_get_files_of_their_own_that_compute_the_same(models: Path, tmp_path: Path) -> None:
     maker = _maker(open_model(models / "run"), tmp_path, engines=("onnxruntime",), batches=True)
     made = maker.base()
     maker.add_int8(made, made.float_file)
@@ -77,7 +76,7 @@ def test_larger_batches_get_files_of_their_own_that_compute_the_same(models: Pat
         np.testing.assert_allclose(one, four, atol=1e-4)
 
 
-def test_another_input_size_counts_only_where_it_is_accepted(models: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_another_input_size_counts_only_where_it_is_accepted(models: Path, tmp_path: Path) -> None:
     maker = _maker(open_model(models / "run"), tmp_path, engines=("paddle", "onnxruntime"))
     made = maker.base()
     asked: list[Settings] = []
@@ -98,7 +97,7 @@ def test_another_input_size_counts_only_where_it_is_accepted(models: Path, tmp_p
     np.testing.assert_allclose(*found, atol=1e-4)
 
 
-def test_a_size_that_the_network_cannot_take_is_told(models: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_size_that_the_network_cannot_take_is_told(models: Path, tmp_path: Path) -> None:
     maker = _maker(open_model(models / "run"), tmp_path, engines=("onnxruntime",), precisions=("fp32",))
     made = maker.base()
     maker.add_size(made, (4, 4), lambda candidate: "")
@@ -106,7 +105,7 @@ def test_a_size_that_the_network_cannot_take_is_told(models: Path, tmp_path: Pat
     assert {file.size for file in made.files} == {(28, 28)}
 
 
-def test_only_a_paddle_model_is_tried_at_another_size(models: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_only_a_paddle_model_is_tried_at_another_size(models: Path, tmp_path: Path) -> None:
     maker = _maker(open_model(models / "onnx"), tmp_path)
     made = maker.base()
     maker.add_size(made, (32, 32), lambda candidate: "")
@@ -114,7 +113,7 @@ def test_only_a_paddle_model_is_tried_at_another_size(models: Path, tmp_path: Pa
     assert {file.size for file in made.files} == {(28, 28)}
 
 
-def test_times_are_those_of_fresh_processes_and_failures_are_told(models: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_times_are_those_of_fresh_processes_and_failures_are_told(models: Path, tmp_path: Path) -> None:
     source = open_model(models / "run")
     bench, reference = _bench(_maker(source, tmp_path), source)
     broken = Candidate(
@@ -136,7 +135,7 @@ def test_times_are_those_of_fresh_processes_and_failures_are_told(models: Path, 
     assert list(rated.rates) == [2]
 
 
-def test_a_candidate_is_confined_to_its_processors(models: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_candidate_is_confined_to_its_processors(models: Path, tmp_path: Path) -> None:
     source = open_model(models / "run")
     bench, reference = _bench(_maker(source, tmp_path), source)
     cpus = allowed_cpus()
@@ -145,7 +144,7 @@ def test_a_candidate_is_confined_to_its_processors(models: Path, tmp_path: Path)
     assert all(isinstance(found, Times) for found in bench.times([pinned, every], SHORT))
 
 
-def test_accuracy_is_measured_once_for_what_computes_the_same(models: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_accuracy_is_measured_once_for_what_computes_the_same(models: Path, tmp_path: Path) -> None:
     source = open_model(models / "run")
     bench, reference = _bench(_maker(source, tmp_path), source)
     first = bench.accuracy(reference)
@@ -155,7 +154,7 @@ def test_accuracy_is_measured_once_for_what_computes_the_same(models: Path, tmp_
     assert bench.accuracy(reference.changed(threads=2, preallocate=True)) is first
 
 
-def test_outputs_are_compared_where_nothing_is_labelled(models: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_outputs_are_compared_where_nothing_is_labelled(models: Path, tmp_path: Path) -> None:
     maker = _maker(open_model(models / "run"), tmp_path)
     reference = maker.base().reference
     bench = MachineBench(reference, None)
@@ -163,7 +162,7 @@ def test_outputs_are_compared_where_nothing_is_labelled(models: Path, tmp_path: 
 
 
 def test_an_onnx_file_without_its_run_is_searched_for_what_computes_the_same(
-    models: Path,  # noqa: F811
+    models: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -179,7 +178,7 @@ def test_an_onnx_file_without_its_run_is_searched_for_what_computes_the_same(
     assert json.loads((tmp_path / "latency.json").read_text())["runner"] == found.runner
 
 
-def test_an_unknown_engine_is_refused_before_anything_is_done(models: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_an_unknown_engine_is_refused_before_anything_is_done(models: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="unknown engine 'onnx'"):
         search_latency(
             open_model(models / "run"), tmp_path, LatencyLimits(min_fps=1), engines=("onnx",), output=QUIET

@@ -196,10 +196,12 @@ def test_tensorrt_run_asks_for_the_engine_to_be_built_and_refuses_one_of_another
     assert "was not built from models/model.onnx" in _error(run(bundle, "--selftest", block=tmp_path))
 
 
-def test_openvino_gives_the_same_when_it_is_installed(bundles: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_openvino_gives_the_same_when_it_is_installed(precision: str, bundles: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
+    chosen = ["--engine", "openvino", "--precision", precision]
     done = subprocess.run(
-        [sys.executable, str(bundles / "x86" / "runner.py"), "--selftest", "--engine", "openvino"],
+        [sys.executable, str(bundles / "x86" / "runner.py"), "--selftest", *chosen],
         cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     report = json.loads(done.stdout)
