@@ -214,3 +214,126 @@ class TrainResult:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON types, without the history, which has a file of its own."""
         return {k: v for k, v in asdict(self).items() if k != "history"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One option's score for one criterion.
+
+    Attributes:
+        option: Name of the option.
+        criterion: Name of the criterion.
+        value: 0..5; None where something it needs was not measured.
+        low: Least value that the evidence allows; ``value`` where that is known.
+        high: Largest value that the evidence allows.
+        formula: How the value follows from the evidence, with the numbers in it.
+        evidence: The figures it stands on.
+        missing: What is missing, by name.
+    """
+
+    option: str
+    criterion: str
+    value: float | None
+    low: float
+    high: float
+    formula: str
+    evidence: tuple[Measurement, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high <= 5 or (self.value is not None and not self.low <= self.value <= self.high):
+            raise ValueError(f"a score needs 0 <= low <= value <= high <= 5, got {self.low}, {self.value}, {self.high}")
+
+
+@dataclass(frozen=True)
+class OptionScore:
+    """The weighted sum of an option's scores.
+
+    Attributes:
+        name: Of the option.
+        label: As people say it ("PaddlePaddle 3.3.1 INT8").
+        score: 0..5; None where a score is missing.
+        low: Least sum that the evidence allows.
+        high: Largest.
+        passes: Whether it reaches the threshold; None where that depends on what is missing.
+    """
+
+    name: str
+    label: str
+    score: float | None
+    low: float
+    high: float
+    passes: bool | None
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A change of one weight or one score that changes the choice, the others being kept.
+
+    Attributes:
+        kind: "weight" (the other weights shrink or grow in proportion) or "score".
+        criterion: Whose.
+        option: Whose score; "" for a weight.
+        current: Value now.
+        needed: Value at which the choice is a tie, beyond which it flips; None: no value in range does it.
+        to: The option that would be chosen then; "" where there is none.
+    """
+
+    kind: Literal["weight", "score"]
+    criterion: str
+    option: str
+    current: float
+    needed: float | None
+    to: str = ""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How firm a choice is.
+
+    Attributes:
+        flips: What would change it.
+        win_shares: By option, the share of sampled weights in which it has the highest sum; 0..1, they sum to 1.
+        samples: How many weights were sampled, uniformly from the simplex (Dirichlet(1, ..., 1)).
+        seed: Of the sampling.
+        pareto: Options that no other one equals or beats in every criterion.
+        dominated: By each other option, one that does.
+    """
+
+    flips: tuple[Flip, ...]
+    win_shares: Mapping[str, float]
+    samples: int
+    seed: int
+    pareto: tuple[str, ...]
+    dominated: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The weighted matrix and what follows from it; ``decision.json`` is its ``to_dict``.
+
+    Attributes:
+        options: In the order of their sums.
+        criteria: Names, in the order of the config.
+        weights: By criterion; they sum to 1.
+        threshold: Sum from which an option may be adopted.
+        scores: Of every option for every criterion.
+        choice: Name of the chosen option; None where the evidence does not allow a choice or none passes.
+        reason: Why, in a sentence or two.
+        sensitivity: How firm it is; None where there is no choice to test.
+        missing: Everything that is missing, in words.
+    """
+
+    options: tuple[OptionScore, ...]
+    criteria: tuple[str, ...]
+    weights: Mapping[str, float]
+    threshold: float
+    scores: tuple[Score, ...]
+    choice: str | None
+    reason: str
+    sensitivity: Sensitivity | None
+    missing: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON types."""
+        return asdict(self)

@@ -18,7 +18,7 @@ LEVELS = [
     {"errors"},
     {"types"},
     {"files"},
-    {"manifest", "registry", "console"},
+    {"manifest", "registry", "console", "evidence"},
     {"config", "environment"},
     {"processing", "unpickle"},
     {"data", "models", "metrics"},

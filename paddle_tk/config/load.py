@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from paddle_tk.config.schema import NOT_IDENTITY, Config
+from paddle_tk.config.schema import Config
+from paddle_tk.config.section import NOT_IDENTITY
 from paddle_tk.errors import BadInput, ConfigError
 from paddle_tk.files import canonical_json, sha256_bytes
 from paddle_tk.registry import closest
@@ -274,9 +275,10 @@ def all_fields(section: type[BaseModel], prefix: str = "") -> dict[str, FieldInf
 
 def identity(config: Config) -> dict[str, Any]:
     """Returns the values that decide what is computed: all but fields marked ``identity: False``."""
-    fields = all_fields(Config)
+    left_out = {key for key, field in all_fields(Config).items() if field.json_schema_extra == NOT_IDENTITY}
     values = flatten(config.model_dump(mode="json"))
-    return {key: value for key, value in values.items() if fields[key].json_schema_extra != NOT_IDENTITY}
+    # A field that holds a mapping is left out with all its keys.
+    return {k: v for k, v in values.items() if left_out.isdisjoint((k, k.rsplit(".", 1)[0]))}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,16 +9,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from paddle_tk.config.compare_schema import CompareConfig, DecideConfig, ReportConfig
+from paddle_tk.config.section import NOT_IDENTITY, Section
 
 Auto = Literal["auto"]
-NOT_IDENTITY: dict[str, Any] = {"identity": False}
-
-
-class Section(BaseModel):
-    """A section: immutable, strictly typed, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class ModelConfig(Section):
@@ -309,3 +305,6 @@ class Config(Section):
     data: DataConfig = DataConfig()
     trainer: TrainerConfig = TrainerConfig()
     quantize: QuantizeConfig = QuantizeConfig()
+    compare: CompareConfig = CompareConfig()
+    decide: DecideConfig = DecideConfig()
+    report: ReportConfig = ReportConfig()
