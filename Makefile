@@ -15,9 +15,10 @@ help:  ## this list
 
 setup: $(STAMP)  ## create .venv with everything installed; trains nothing
 
-$(STAMP): requirements.txt requirements-nodeps.txt requirements-dev.txt pyproject.toml
+$(STAMP): requirements.txt requirements-torch.txt requirements-nodeps.txt requirements-dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10, 3.11 or 3.12 found. Fix: install one, or make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) --no-deps -r requirements-torch.txt
 	$(PIP) -r requirements.txt
 	$(PIP) --no-deps -r requirements-nodeps.txt
 	$(PIP) -r requirements-dev.txt

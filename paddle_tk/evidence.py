@@ -162,7 +162,7 @@ def read_evidence(path: Path) -> Evidence:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         told, schema = raw.pop("sha256"), raw.pop("schema")
-    except (ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} is not a file of measurements", fix) from error
     if schema != _SCHEMA:
         raise ArtifactError(f"{path} is of form {schema}, this version reads form {_SCHEMA}", fix)

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = (
+    "compare",
     "dataset",
+    "decide",
     "doctor",
     "eval",
     "export",

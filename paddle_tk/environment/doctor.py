@@ -16,7 +16,13 @@ from typing import Any, Literal
 
 from paddle_tk.environment.devices import INSTALL_GPU, memory_bytes
 from paddle_tk.environment.threads import available_cores
-from paddle_tk.environment.versions import SUPPORTED_PYTHON, Problem, check_versions, installed_versions
+from paddle_tk.environment.versions import (
+    SUPPORTED_PYTHON,
+    Problem,
+    check_versions,
+    installed_versions,
+    live_versions,
+)
 from paddle_tk.files import MIB, existing_parent
 
 Stage = Literal["venv", "docker"]
@@ -90,9 +96,7 @@ def examine(stage: Stage, folder: Path) -> list[Check]:
         folder: Where runs would be written.
     """
     probe = probe_paddle()
-    versions = installed_versions()
-    if probe.get("cuda"):
-        versions["cuda"] = str(probe["cuda"])
+    versions = live_versions(probe.get("cuda"))
     return [
         check_python(versions),
         check_virtual_environment(stage),
@@ -105,6 +109,7 @@ def examine(stage: Stage, folder: Path) -> list[Check]:
         check_disk(folder),
         check_writing(folder),
         check_gpu(probe, stage),
+        check_driver(versions),
         check_browser(),
     ]
 
@@ -265,6 +270,14 @@ def check_gpu(probe: Mapping[str, Any], stage: Stage) -> Check:
     if probe.get("cuda"):
         return Check("gpu", "failed", "Paddle sees none", "start the container with --gpus all, check nvidia-smi")
     return Check("gpu", "failed", "the installed Paddle is the CPU wheel", INSTALL_GPU)
+
+
+def check_driver(versions: Mapping[str, str]) -> Check:
+    """Tells the NVIDIA driver and what the frameworks were built for; whether they fit is a matter of the versions."""
+    builds = {"cuda": "Paddle", "torch-cuda": "torch"}
+    built = [f"{framework} for CUDA {versions[key]}" for key, framework in builds.items() if key in versions]
+    driver = f"NVIDIA {versions['driver']}" if "driver" in versions else "no NVIDIA driver"
+    return Check("driver", "info", ", ".join([driver, *built]))
 
 
 def check_browser() -> Check:

@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
+import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion, Version
-
 import paddle_tk
 from paddle_tk.environment.devices import GPU_WHEELS, hardware
 from paddle_tk.environment.threads import MKL, OMP
+from paddle_tk.environment.version_table import OR, Rule, build_rules, rules, within
 
 SUPPORTED_PYTHON = ">=3.10,<3.13"
-_MEASURED = "measured with paddlepaddle 3.3.1, x86-64"
-_PAIRS = "https://github.com/pytorch/pytorch/wiki/PyTorch-Versions"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Beside ``package`` at a version in ``versions``, an installed ``partner`` must be in ``allowed``.
-
-    Attributes:
-        package: A distribution's name, or "python", or "cuda" (what the installed Paddle was built for).
-        versions: PEP 440 specifiers; "" is every version.
-        why: What goes wrong otherwise.
-        source: Where this is known from.
-    """
-
-    package: str
-    versions: str
-    partner: str
-    allowed: str
-    why: str
-    source: str
+_TORCH_WHEELS = "https://download.pytorch.org/whl/"
+_PADDLE_WHEELS = GPU_WHEELS.rsplit("/", 2)[0] + "/"
+_VERSION_PY = re.compile(r"^cuda\b[^=\n]*=\s*['\"]([\d.]+)['\"]", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -57,125 +39,48 @@ class Problem:
         return f"{self.package} {self.found}: needs {self.allowed}, {self.why} ({self.source}). Fix: {self.fix}"
 
 
-def _pairs(*rows: tuple[str, str, str]) -> tuple[Rule, ...]:
-    """Returns the rules of torch's releases: each has one torchvision and one torchaudio."""
-    rules = []
-    for torch, vision, audio in rows:
-        for partner, minor in (("torchvision", vision), ("torchaudio", audio)):
-            rules.append(
-                Rule(
-                    "torch",
-                    f"=={torch}.*",
-                    partner,
-                    f"=={minor}.*",
-                    f"it is the one built for torch {torch}",
-                    _PAIRS,
-                )
-            )
-    return tuple(rules)
-
-
-RULES: tuple[Rule, ...] = (
-    Rule("paddlepaddle", "", "python", SUPPORTED_PYTHON, "paddle_tk is tested on 3.10 to 3.12", _MEASURED),
-    Rule(
-        "paddlepaddle",
-        "",
-        "paddlepaddle",
-        ">=3.3,<4",
-        "the training and export code is written for 3.3",
-        _MEASURED,
-    ),
-    Rule(
-        "paddlepaddle-gpu",
-        "",
-        "paddlepaddle-gpu",
-        ">=3.3,<4",
-        f"the newest on the public Python index is 2.6.2, 3.x comes from {GPU_WHEELS}",
-        _MEASURED,
-    ),
-    Rule(
-        "paddlepaddle-gpu",
-        "==2.6.*",
-        "cuda",
-        "<12.1",
-        "Paddle 2.6 was built up to CUDA 12.0, never for 12.6",
-        "https://www.paddlepaddle.org.cn/documentation/docs/en/2.6/install/index_en.html",
-    ),
-    Rule(
-        "paddlepaddle",
-        ">=3",
-        "numpy",
-        "<2.4",
-        "numpy 2.4 made float() of a one-element array an error, which Paddle's high-level API calls",
-        _MEASURED,
-    ),
-    Rule(
-        "paddlepaddle-gpu",
-        ">=3",
-        "numpy",
-        "<2.4",
-        "numpy 2.4 made float() of a one-element array an error, which Paddle's high-level API calls",
-        _MEASURED,
-    ),
-    Rule(
-        "paddlepaddle",
-        ">=3",
-        "paddle2onnx",
-        ">=2.1,<3",
-        "older ones cannot read Paddle 3's model format",
-        _MEASURED,
-    ),
-    Rule(
-        "paddle2onnx",
-        "==2.1.*",
-        "onnx",
-        ">=1.16.1,<=1.17.0",
-        "paddle2onnx is built against it",
-        "metadata of the paddle2onnx 2.1.0 wheel",
-    ),
-    Rule(
-        "onnx",
-        ">=1.17,<1.18",
-        "onnxruntime",
-        ">=1.20",
-        "onnx 1.17 brings opset 22, which older runtimes do not know",
-        "https://onnxruntime.ai/docs/reference/compatibility.html",
-    ),
-    Rule("paddleslim", "", "paddleslim", ">=2.6,<3", "older ones are written for Paddle 2", _MEASURED),
-    Rule(
-        "paddledet",
-        "==2.6.*",
-        "setuptools",
-        "<81",
-        "it imports pkg_resources, which setuptools 81 removed",
-        _MEASURED,
-    ),
-    Rule(
-        "visualdl",
-        "",
-        "visualdl",
-        ">=2.5,<2.6",
-        "the monitor relies on its record format and server",
-        _MEASURED,
-    ),
-    *_pairs(("2.4", "0.19", "2.4"), ("2.5", "0.20", "2.5"), ("2.6", "0.21", "2.6"), ("2.7", "0.22", "2.7")),
-)
-
-
 def check_versions(installed: Mapping[str, str]) -> list[Problem]:
     """Returns the known problems of a set of versions.
 
     Args:
-        installed: Version by lower-case distribution name, with "python" and, where known, "cuda" among them.
+        installed: Version by lower-case distribution name, with "python" and, where known, "cuda" (what Paddle was
+            built for), "torch-cuda" (what torch was) and "driver" among them.
     """
-    return [problem for rule in RULES if (problem := _broken(rule, installed)) is not None]
+    return _problems(rules(), installed)
+
+
+def check_wanted(versions: Mapping[str, str]) -> list[Problem]:
+    """Returns the contradictions in a set of versions that somebody plans to install.
+
+    Args:
+        versions: As for ``check_versions``; "cuda" counts for torch too. The CUDA versions that a framework was never
+            published for are contradictions here.
+    """
+    known = {name.lower(): version for name, version in versions.items()}
+    if "torch" in known and "cuda" in known:
+        known.setdefault("torch-cuda", known["cuda"])
+    return _problems((*rules(), *build_rules()), known)
+
+
+def _problems(wanted: Sequence[Rule], versions: Mapping[str, str]) -> list[Problem]:
+    # Several rows may say the same of one thing, the first most exactly: it is enough. Python is one thing altogether.
+    first: dict[tuple[str, str, str], Problem] = {}
+    for rule in wanted:
+        problem = _broken(rule, versions)
+        if problem is not None:
+            beside = (rule.package.removeprefix("torch-"), versions[rule.package])
+            key = ("", "") if problem.package == "python" else beside
+            first.setdefault((*key, problem.package.removeprefix("torch-")), problem)
+    return list(first.values())
 
 
 def _broken(rule: Rule, installed: Mapping[str, str]) -> Problem | None:
     if rule.package not in installed or rule.partner not in installed:
         return None
+    if rule.only_with and rule.only_with not in installed:
+        return None
     found = installed[rule.partner]
-    if not _within(installed[rule.package], rule.versions) or _within(found, rule.allowed):
+    if not within(installed[rule.package], rule.versions) or within(found, rule.allowed):
         return None
     beside = "" if rule.package == rule.partner else f" beside {rule.package} {installed[rule.package]}"
     return Problem(rule.partner, found + beside, rule.allowed, rule.why, rule.source, _fix(rule))
@@ -184,17 +89,63 @@ def _broken(rule: Rule, installed: Mapping[str, str]) -> Problem | None:
 def _fix(rule: Rule) -> str:
     if rule.partner == "python":
         return "make the environment anew with Python 3.11"
+    if rule.partner == "driver":
+        return f"install an NVIDIA driver {rule.allowed}, or a build for an older CUDA"
+    if rule.partner == "torch-cuda":
+        folder = _folder(rule.allowed)
+        return f"pip install 'torch{rule.versions}' --index-url {_TORCH_WHEELS}{folder}, or another torch"
     if "cuda" in (rule.package, rule.partner) or rule.partner == "paddlepaddle-gpu":
-        return f"pip install 'paddlepaddle-gpu>=3.3,<4' -i {GPU_WHEELS}"
+        return (
+            f"pip install 'paddlepaddle-gpu>=3.3,<4' -i {GPU_WHEELS} (other CUDA: another folder of {_PADDLE_WHEELS})"
+        )
     no_deps = "--no-deps " if rule.partner in ("paddleslim", "paddledet") else ""
     return f"pip install {no_deps}'{rule.partner}{rule.allowed}'"
 
 
-def _within(version: str, specifiers: str) -> bool:
+def _folder(allowed: str) -> str:
+    newest = allowed.split(OR)[-1]
+    return "cu" + "".join(character for character in newest if character.isdigit())
+
+
+def nvidia_driver() -> str | None:
+    """Returns the version of this machine's NVIDIA driver; None where there is none or it does not answer."""
     try:
-        return SpecifierSet(specifiers).contains(Version(version), prereleases=True)
-    except InvalidVersion:
-        return True
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = done.stdout.split()
+    return lines[0] if done.returncode == 0 and lines else None
+
+
+def torch_cuda() -> str | None:
+    """Returns the CUDA version the installed torch was built for, without importing it; None: CPU build or no torch."""
+    try:
+        spec = importlib.util.find_spec("torch")
+    except (ImportError, ValueError):
+        return None
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    for folder in folders:
+        file = Path(folder) / "version.py"
+        match = _VERSION_PY.search(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if match is not None:
+            return match[1]
+    return None
+
+
+def live_versions(paddle_cuda: str | None) -> dict[str, str]:
+    """Returns ``installed_versions`` with what the machine and the builds add: "cuda", "torch-cuda", "driver".
+
+    Args:
+        paddle_cuda: What the installed Paddle was built for; None: a CPU build.
+    """
+    added = {"cuda": paddle_cuda, "torch-cuda": torch_cuda(), "driver": nvidia_driver()}
+    return {**installed_versions(), **{name: version for name, version in added.items() if version}}
 
 
 def installed_versions() -> dict[str, str]:

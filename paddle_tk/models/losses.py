@@ -10,7 +10,7 @@ AUXILIARY_WEIGHT = 0.3  # Szegedy et al., arXiv 1409.4842, section 5
 
 
 class ClassificationLoss(nn.Layer):
-    """Mean cross-entropy over a batch, computed in float32 whatever the network's precision.
+    """Mean cross-entropy over a batch, computed in float32, of a float64 network in float64.
 
     With smoothing e and C classes the target t becomes (1 - e) t + e / C (arXiv 1512.00567, section 7); soft
     labels are smoothed in the same way.
@@ -36,7 +36,7 @@ class ClassificationLoss(nn.Layer):
                 label, int64 (B,) or (B, 1), or float (B, C) whose rows sum to 1.
 
         Returns:
-            A float32 scalar.
+            A scalar.
         """
         *outputs, label = outputs_and_label
         with paddle.amp.auto_cast(enable=False):
@@ -46,11 +46,12 @@ class ClassificationLoss(nn.Layer):
         return main
 
     def _cross_entropy(self, logits: paddle.Tensor, label: paddle.Tensor) -> paddle.Tensor:
-        logits = logits.astype("float32")
+        if logits.dtype != paddle.float64:
+            logits = logits.astype("float32")
         # Paddle's log_softmax ends at -64 on CPU, which would hide how far a run has diverged.
         log_probabilities = logits - paddle.logsumexp(logits, axis=-1, keepdim=True)
         if label.is_floating_point():
-            fitted = -(label.astype("float32") * log_probabilities).sum(axis=-1)
+            fitted = -(label.astype(logits.dtype) * log_probabilities).sum(axis=-1)
         else:
             fitted = functional.nll_loss(log_probabilities, label.reshape([-1]), reduction="none")
         if self.label_smoothing == 0.0:

@@ -34,10 +34,11 @@ from paddle_tk.training.callbacks.progress_bar import ProgressBar
 from paddle_tk.training.ema import Ema
 from paddle_tk.training.fit_model import FitModel
 from paddle_tk.training.loggers import FOLDERS, LOGGERS
-from paddle_tk.training.optim import build_optimizer, learning_rate_factor
+from paddle_tk.training.optim import build_optimizer
 from paddle_tk.training.precision import Precision
 from paddle_tk.training.rng import seed_everything
 from paddle_tk.training.run_folder import HISTORY
+from paddle_tk.training.schedule import learning_rate_factor
 from paddle_tk.training.steps.base import TaskStep
 from paddle_tk.training.trainer import Trainer, TrainerSettings
 

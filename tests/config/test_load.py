@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from paddle_tk.config.load import all_fields, config_sha256, configs_folder, differences, load_config, to_yaml
+from paddle_tk.config.load import GROUPS, all_fields, config_sha256, configs_folder, differences, load_config, to_yaml
 from paddle_tk.config.schema import Config
 from paddle_tk.errors import BadInput, ConfigError
 
@@ -160,6 +161,38 @@ def test_config_hash_ignores_every_key_of_the_section_quantize() -> None:
         assert changed.sha256 == load_config(None).sha256
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "compare.rounds=9",
+        "compare.options=[paddle,paddle]",
+        "decide.weights={team_familiarity: 1.0}",
+        "decide.familiarity.torch=4",
+        "report.language=zh",
+    ],
+)
+def test_config_hash_ignores_the_sections_of_a_comparison(override: str) -> None:
+    changed = load_config(None, [override])
+    assert changed.config != load_config(None).config
+    assert changed.sha256 == load_config(None).sha256
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("decide.weights={performance: 0.5}", "must sum to 1, they sum to 0.5"),
+        ("decide.weights.performance=-0.25", "none below 0"),
+        ("decide.familiarity.torch=7", "from 0 to 5"),
+        ("compare.options=[paddle]", "at least 2"),
+        ("compare.options=[paddle, tensorflow]", "tensorflow"),
+        ("report.language=de", "report.language"),
+    ],
+)
+def test_load_config_refuses_when_a_comparison_cannot_be_weighed(override: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        load_config(None, [override])
+
+
 def test_old_run_config_loads_when_it_has_no_section_quantize(tmp_path: Path) -> None:
     loaded = load_config(None)
     old = yaml.safe_load(to_yaml(loaded.config))
@@ -177,7 +210,7 @@ def test_differences_names_each_changed_value() -> None:
 
 
 def _shipped() -> list[Path]:
-    return sorted(configs_folder().glob("*.yaml"))
+    return [path for folder in (".", "compare") for path in sorted((configs_folder() / folder).glob("*.yaml"))]
 
 
 @pytest.mark.parametrize("path", _shipped(), ids=lambda p: p.name)
@@ -186,7 +219,11 @@ def test_shipped_config_composes_and_is_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 20
 
 
-@pytest.mark.parametrize("path", sorted(configs_folder().glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.name}")
+def _group_files() -> list[Path]:
+    return [path for group in GROUPS for path in sorted((configs_folder() / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", _group_files(), ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_shipped_group_file_is_valid_and_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 15
     assert isinstance(load_config(None, [f"{path.parent.name}={path.stem}"]).config, Config)

@@ -111,3 +111,9 @@ def test_browser_is_only_told_when_looked_for(
     check = doctor.check_browser()
     assert check.status == "info"
     assert found in check.found
+
+
+def test_driver_and_builds_are_told_when_there_are_any() -> None:
+    assert doctor.check_driver({}).found == "no NVIDIA driver"
+    found = doctor.check_driver({"driver": "560.35.03", "cuda": "12.6", "torch-cuda": "13.0"}).found
+    assert found == "NVIDIA 560.35.03, Paddle for CUDA 12.6, torch for CUDA 13.0"

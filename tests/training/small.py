@@ -13,9 +13,10 @@ from paddle_tk.data.transforms import EvalTransform, TrainTransform
 from paddle_tk.training.ema import Ema
 from paddle_tk.training.fit_model import FitModel
 from paddle_tk.training.mixup import Mixup
-from paddle_tk.training.optim import build_optimizer, learning_rate_factor
+from paddle_tk.training.optim import build_optimizer
 from paddle_tk.training.precision import Precision
 from paddle_tk.training.rng import seed_everything
+from paddle_tk.training.schedule import learning_rate_factor
 from paddle_tk.training.steps.classification import ClassificationStep
 from paddle_tk.types import Preprocessing
 

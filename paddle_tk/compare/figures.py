@@ -1,0 +1,166 @@
+"""The workers' answers -> figures with their samples, curves, and comparisons of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from paddle_tk.compare.rounds import Answer, Effort
+from paddle_tk.compare.statistics import Rule, compare_rounds, compare_shares
+from paddle_tk.evidence import Comparison, Curve, Figure
+from paddle_tk.types import Measurement
+
+PER_ROUND = "per_round_median"
+# Compared round by round; whether more is better.
+ROUNDED = {
+    "training_throughput": True,
+    "training_throughput_bare": True,
+    "inference_latency": False,
+    "inference_throughput": True,
+    "onnx_latency": False,
+    "onnx_throughput": True,
+    "peak_memory_training": False,
+    "peak_memory_inference": False,
+    "import_time": False,
+    "cold_start": False,
+}
+
+
+def round_figures(
+    option: str, answers: Sequence[Answer], effort: Effort, conditions: Mapping[str, Any]
+) -> list[Figure]:
+    """Returns what the timed rounds of an option say.
+
+    Args:
+        option: Its name.
+        answers: One of each round.
+        effort: How much was measured.
+        conditions: What else matters, told with every figure.
+    """
+    device = effort.device
+    shared = {**conditions, "threads": effort.threads, "rounds": len(answers), "warmup": effort.warmup}
+
+    def figure(name: str, unit: str, rounds: Sequence[Sequence[float]], **more: Any) -> Figure:
+        return Figure(option, rounds_measurement(name, unit, rounds, device, {**shared, **more}))
+
+    found = [
+        *_training(figure, "training_throughput", "fit", answers, "high-level API"),
+        *_training(figure, "training_throughput_bare", "bare", answers, "bare loop"),
+        figure(
+            "fit_overhead", "ratio", [[median(a["fit"]["step_ms"]) / median(a["bare"]["step_ms"])] for a in answers]
+        ),
+        latency_figure(option, "inference_latency", [a["inference"]["latency_ms"] for a in answers], device, shared),
+        figure(
+            "inference_throughput",
+            "images/s",
+            [[1e3 * effort.throughput_batch / ms for ms in a["inference"]["throughput_ms"]] for a in answers],
+            batch_size=effort.throughput_batch,
+        ),
+        figure("import_time", "s", [[a["import_seconds"]] for a in answers]),
+        figure("cold_start", "s", [[a["inference"]["cold_start_seconds"]] for a in answers]),
+    ]
+    for name, phase in (("peak_memory_training", "fit"), ("peak_memory_inference", "inference")):
+        peaks = [a[phase].get("peak_mib") for a in answers]
+        if all(peak is not None for peak in peaks):
+            found.append(figure(name, "MiB", [[float(peak)] for peak in peaks], process="fresh, whole"))
+    return [*found, *_gpu(figure, answers)]
+
+
+def rounds_measurement(
+    name: str, unit: str, rounds: Sequence[Sequence[float]], device: str, conditions: Mapping[str, Any]
+) -> Measurement:
+    """Returns the median of all samples, with the median of each round in the conditions."""
+    samples = tuple(float(value) for values in rounds for value in values)
+    spread = {"lowest": min(samples), "highest": max(samples)}
+    per_round = [float(median(values)) for values in rounds]
+    return Measurement(
+        name, float(median(samples)), unit, len(samples), "measured", samples, device,
+        {**conditions, **spread, PER_ROUND: per_round},
+    )  # fmt: skip
+
+
+def latency_figure(
+    option: str, name: str, rounds: Sequence[Sequence[float]], device: str, conditions: Mapping[str, Any]
+) -> Figure:
+    """Returns the latency of one image, with p95 and p99 in the conditions."""
+    flat = np.array([value for values in rounds for value in values])
+    tails = {f"p{share}_ms": float(np.percentile(flat, share)) for share in (50, 95, 99)}
+    return Figure(option, rounds_measurement(name, "ms", rounds, device, {**conditions, "batch_size": 1, **tails}))
+
+
+def _training(figure: Any, name: str, phase: str, answers: Sequence[Answer], how: str) -> list[Figure]:
+    rounds = [[1e3 * a[phase]["images_per_step"] / ms for ms in a[phase]["step_ms"]] for a in answers]
+    return [figure(name, "images/s", rounds, batch_size=answers[0][phase]["images_per_step"], loop=how)]
+
+
+def _gpu(figure: Any, answers: Sequence[Answer]) -> list[Figure]:
+    found = []
+    for name, key, bound in (
+        ("gpu_utilisation", "utilisation", "> 0.90"),
+        ("gpu_memory_share", "memory_share", "< 0.80"),
+    ):
+        rounds = [a["fit"]["gpu"][key] for a in answers if (a["fit"].get("gpu") or {}).get(key)]
+        if len(rounds) == len(answers):
+            found.append(figure(name, "share", rounds, bound=bound))
+    return found
+
+
+def training_figures(option: str, answer: Answer, target: float, conditions: Mapping[str, Any]) -> list[Figure]:
+    """Returns what a training to the end says: final accuracy and, where it got there, the time to the target.
+
+    Args:
+        option: Its name.
+        answer: Of the phase "train".
+        target: Of the validation metric.
+        conditions: What else matters.
+    """
+    said = {**conditions, "metric": answer["metric"], "epochs": len(answer["epochs"])}
+    found = [
+        Figure(option, Measurement("final_accuracy", answer["test_metric"], "share", answer["test_n"], "measured",
+                                   (answer["test_metric"],), conditions={**said, "split": "test"})),
+    ]  # fmt: skip
+    reached = next((e for e in answer["epochs"] if e["val_metric"] >= target), None)
+    if reached is not None:
+        more = {**said, "target": target, "reached_in_epoch": reached["epoch"], "split": "validation"}
+        seconds = float(reached["seconds"])
+        measurement = Measurement("time_to_target", seconds, "s", 1, "measured", (seconds,), conditions=more)
+        found.append(Figure(option, measurement))
+    return found
+
+
+def training_curves(option: str, answer: Answer) -> list[Curve]:
+    """Returns the training loss by update and the validation metric by epoch and by time."""
+    losses, epochs = answer["losses"], answer["epochs"]
+    values = tuple(float(e["val_metric"]) for e in epochs)
+    metric = f"val_{answer['metric']}"
+    return [
+        Curve(option, "train_loss", tuple(float(i + 1) for i in range(len(losses))), tuple(losses), "update", "loss"),
+        Curve(option, metric, tuple(float(e["epoch"]) for e in epochs), values, "epoch", answer["metric"]),
+        Curve(option, f"{metric}_by_time", tuple(float(e["seconds"]) for e in epochs), values, "time (s)",
+              answer["metric"]),
+    ]  # fmt: skip
+
+
+def compare_pairs(names: Sequence[str], figures: Sequence[Figure], rule: Rule) -> list[Comparison]:
+    """Compares every two options in every figure that both have in the same number of rounds, and in accuracy.
+
+    Options whose figures are one measurement (a training that serves FP32 and INT8) are not held against each other.
+    """
+    by = {(f.option, f.measurement.name): f.measurement for f in figures}
+    found = []
+    for a, b in combinations(names, 2):
+        for name, higher in ROUNDED.items():
+            one, other = by.get((a, name)), by.get((b, name))
+            if one is None or other is None or one is other:
+                continue
+            rounds = one.conditions.get(PER_ROUND, []), other.conditions.get(PER_ROUND, [])
+            if len(rounds[0]) == len(rounds[1]) >= 2 and min(*rounds[0], *rounds[1]) > 0:
+                found.append(compare_rounds(name, a, b, *rounds, rule, higher_is_better=higher))
+        one, other = by.get((a, "final_accuracy")), by.get((b, "final_accuracy"))
+        if one is not None and other is not None and one.n == other.n:
+            found.append(compare_shares("final_accuracy", a, b, one.value, other.value, one.n, rule))
+    return found

@@ -1,0 +1,150 @@
+"""Every option in fresh processes, in turn, so that what else the machine does falls on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paddle_tk.errors import BadInput
+from paddle_tk.measure.fresh_process import run_fresh
+
+TIMED = ("inference", "bare", "fit")
+_WORKERS = {"paddle": "paddle_tk.compare.paddle_worker", "torch": "paddle_tk.compare.torch_worker"}
+_DISTRIBUTIONS = {"paddle": ("paddlepaddle",), "torch": ("torch", "pytorch-lightning")}
+Answer = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured, the same for every option.
+
+    Attributes:
+        rounds: Fresh processes of each option.
+        warmup: Steps and inferences before the timed ones.
+        train_steps: Timed training steps in each process, of either loop.
+        inference_repeats: Timed inferences of one image.
+        throughput_batch: Images at once where throughput is measured.
+        throughput_repeats: Timed inferences of such a batch.
+        epochs: Of the training to the end.
+        curve_steps: Steps whose losses are compared.
+        threads: CPU threads.
+        device: "cpu" or "gpu:N".
+        timeout_seconds: For one process.
+        torch_python: Interpreter for torch; None: this one.
+    """
+
+    rounds: int
+    warmup: int
+    train_steps: int
+    inference_repeats: int
+    throughput_batch: int
+    throughput_repeats: int
+    epochs: int
+    curve_steps: int
+    threads: int
+    device: str
+    timeout_seconds: float
+    torch_python: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.torch_python is not None and not Path(self.torch_python).is_file():
+            raise BadInput(
+                f"compare.torch_python={self.torch_python} is no file", "give the path of a Python that has torch"
+            )
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Starts the processes of a comparison.
+
+    Attributes:
+        inputs: Folder of the shared batches and first weights.
+        folder: Where workers write arrays.
+        effort: How much is measured.
+    """
+
+    inputs: Path
+    folder: Path
+    effort: Effort
+
+    def run(self, framework: str, phases: Sequence[str], *, name: str, weights: Path | None = None) -> Answer:
+        """Runs phases of one framework in one fresh process.
+
+        Args:
+            framework: "paddle" or "torch".
+            phases: In this order.
+            name: Of the option, for messages and for the folder of arrays.
+            weights: Trained weights with Paddle's names; None: the shared first ones.
+
+        Raises:
+            CheckFailed: The process ended without an answer or in time; nothing is compared then.
+        """
+        effort, output = self.effort, self.folder / name
+        output.mkdir(parents=True, exist_ok=True)
+        job = {
+            "inputs": str(self.inputs),
+            "option": name,
+            "phases": list(phases),
+            "threads": effort.threads,
+            "device": effort.device,
+            "weights": None if weights is None else str(weights),
+            "warmup": effort.warmup,
+            "train_steps": effort.train_steps,
+            "inference_repeats": effort.inference_repeats,
+            "throughput_batch": effort.throughput_batch,
+            "throughput_repeats": effort.throughput_repeats,
+            "epochs": effort.epochs,
+            "curve_steps": effort.curve_steps,
+            "output": str(output),
+        }
+        what = f"{name} ({', '.join(phases)})"
+        return self._fresh(_WORKERS[framework], framework, job, what)
+
+    def installed(self, framework: str) -> Answer:
+        """Returns "mib" and "distributions" of what training in a framework needs installed.
+
+        Raises:
+            CheckFailed: It is not installed.
+        """
+        job = {"distributions": list(_DISTRIBUTIONS[framework])}
+        return self._fresh("paddle_tk.compare.facts", framework, job, f"the installed size of {framework}")
+
+    def export_torch(self, name: str, weights: Path, file: Path, *, opset: int) -> Answer:
+        """Lets torch write an ONNX file.
+
+        Raises:
+            CheckFailed: Its exporter failed.
+        """
+        job = {"inputs": str(self.inputs), "weights": str(weights), "file": str(file), "opset": opset}
+        return self._fresh("paddle_tk.compare.torch_export", "torch", job, f"the ONNX export of {name}")
+
+    def _fresh(self, module: str, framework: str, job: Mapping[str, Any], what: str) -> Answer:
+        python = self.effort.torch_python if framework == "torch" else None
+        seconds = self.effort.timeout_seconds
+        found: Answer = run_fresh(
+            module, job, threads=self.effort.threads, what=what, timeout_seconds=seconds, python=python
+        )  # fmt: skip
+        return found
+
+
+def interleaved_rounds(
+    workers: Workers, frameworks: Mapping[str, str], advance: Callable[[int], None] = lambda n: None
+) -> dict[str, list[Answer]]:
+    """Times every option once in each round, in a fresh process; every other round goes backwards.
+
+    Args:
+        workers: Starts the processes.
+        frameworks: Framework by option; an option may stand for the same framework as another (A/A).
+        advance: Called with 1 after each process.
+
+    Returns:
+        Answers of all rounds, by option, in the order of ``frameworks``.
+    """
+    found: dict[str, list[Answer]] = {name: [] for name in frameworks}
+    for number in range(workers.effort.rounds):
+        for name in list(frameworks)[:: 1 if number % 2 == 0 else -1]:
+            found[name].append(workers.run(frameworks[name], TIMED, name=name))
+            advance(1)
+    return found

@@ -1,0 +1,1 @@
+"""From needs and evidence to a choice: requirements, weighted matrix, technical spec, project scaffold."""

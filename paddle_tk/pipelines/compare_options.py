@@ -1,0 +1,322 @@
+"""Shared inputs -> parity -> interleaved rounds -> training to the end -> exports -> evidence."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paddle_tk.compare.figures import (
+    compare_pairs,
+    round_figures,
+    training_curves,
+    training_figures,
+)
+from paddle_tk.compare.parity import ParityReport, require_parity
+from paddle_tk.compare.rounds import Answer, Effort, Workers, interleaved_rounds
+from paddle_tk.compare.shared_inputs import SharedInputs, build_shared_inputs
+from paddle_tk.compare.statistics import Rule
+from paddle_tk.config.schema import Config
+from paddle_tk.console import Output
+from paddle_tk.decide.scaffold.recipe import recipe_lines
+from paddle_tk.environment.devices import cpu_model
+from paddle_tk.environment.versions import environment_report
+from paddle_tk.evidence import Curve, Evidence, Figure, NotMeasured, Option
+from paddle_tk.pipelines.compare_exports import (
+    Exported,
+    Trained,
+    export_paddle,
+    export_trained,
+    int8_process,
+    not_measured,
+    open_torch_onnx,
+    paddle_model,
+    time_onnx,
+)
+from paddle_tk.types import Measurement
+
+_LABELS = {"paddle": "PaddlePaddle", "torch": "PyTorch"}
+_PRECISIONS = {"fp32": "", "int8": " INT8"}
+_OF_TRAINING = (
+    "training_throughput", "training_throughput_bare", "fit_overhead", "time_to_target", "peak_memory_training",
+    "installed_size", "recipe_lines", "import_time", "onnx_export", "onnx_parity",
+    "gpu_utilisation", "gpu_memory_share",
+)  # fmt: skip
+_INT8 = ("int8_available", "int8_latency_ratio", "int8_accuracy", "int8_size_ratio")
+# The oldest that torch's exporter writes without converting.
+_TORCH_OPSET = 18
+_GPU = ("gpu_utilisation", "gpu_memory_share")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An option and what it is measured by.
+
+    Attributes:
+        name: Unique.
+        framework: "paddle" or "torch".
+        precision: "fp32" or "int8".
+        base: The FP32 option that trains it; its own name where it trains itself.
+    """
+
+    name: str
+    framework: str
+    precision: str
+    base: str
+
+
+def candidates(options: list[str]) -> list[Candidate]:
+    """Returns the options by unique names; one that is given twice is numbered, which makes an A/A test."""
+    found = []
+    for index, option in enumerate(options):
+        framework, _, precision = option.partition("-")
+        number = f"-{options[: index + 1].count(option)}" if options.count(option) > 1 else ""
+        name = option + number
+        base = name if not precision else framework
+        found.append(Candidate(name, framework, precision or "fp32", base))
+    return found
+
+
+def effort_of(config: Config, *, threads: int, device: str, quick: bool) -> Effort:
+    """Returns how much is measured; ``quick``: about a third of it, with the same checks."""
+    said = config.compare
+    return Effort(
+        rounds=min(3, said.rounds) if quick else said.rounds,
+        warmup=said.warmup_steps,
+        train_steps=max(2, said.train_steps // 2) if quick else said.train_steps,
+        inference_repeats=max(5, said.inference_repeats // 2) if quick else said.inference_repeats,
+        throughput_batch=said.throughput_batch,
+        throughput_repeats=max(2, said.throughput_repeats // 2) if quick else said.throughput_repeats,
+        epochs=min(2, said.epochs) if quick else said.epochs,
+        curve_steps=said.curve_steps,
+        threads=threads,
+        device=device,
+        timeout_seconds=said.timeout_seconds,
+        torch_python=said.torch_python,
+    )
+
+
+def compare_options(
+    config: Config, work: Path, effort: Effort, *, command: str, settings: Mapping[str, Any], output: Output
+) -> Evidence:
+    """Measures every option of a config.
+
+    Args:
+        config: Model, data, trainer and the sections of the comparison.
+        work: An empty folder for batches, weights and files; the caller removes it.
+        effort: How much is measured.
+        command: What repeats it.
+        settings: For the evidence.
+        output: Shows progress.
+
+    Raises:
+        BadInput: A config that cannot be compared fairly.
+        CheckFailed: The frameworks do not compute the same, a process failed or took too long: there is no evidence.
+    """
+    wanted = candidates(list(config.compare.options))
+    trained = [c for c in wanted if c.precision == "fp32"]
+    trained += [
+        Candidate(c.base, c.framework, "fp32", c.base)
+        for c in wanted
+        if c.base not in {t.name for t in trained} and c.precision != "fp32"
+    ]
+    trained = list({c.name: c for c in trained}.values())
+    inputs = build_shared_inputs(config, work / "inputs", epochs=effort.epochs, output=output)
+    workers = Workers(inputs.folder, work / "arrays", effort)
+    comparison = _Comparison(config, work, effort, inputs, workers, output)
+    parity = comparison.parity(trained)
+    figures, answers = comparison.rounds(trained)
+    curves, exports = comparison.train_and_export(trained, figures)
+    left_out = comparison.close(wanted, trained, exports, figures, answers)
+    kept = [f for f in figures if f.option in {c.name for c in wanted}]
+    names = [c.name for c in wanted]
+    rule = Rule(config.compare.confidence, config.compare.same_within)
+    return Evidence(
+        options=tuple(_option(c, answers[c.base][0]["version"]) for c in wanted),
+        figures=tuple(kept),
+        not_measured=tuple(n for n in left_out if n.option in names),
+        curves=tuple(c for c in curves if c.option in names),
+        comparisons=tuple(compare_pairs(names, kept, rule)),
+        parity=parity.to_dict(),
+        settings={**settings, "effort": asdict(effort), "inputs_sha256": inputs.sha256},
+        environment=environment_report(),
+        command=command,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _option(candidate: Candidate, version: str) -> Option:
+    suffix = candidate.name.removeprefix(candidate.framework)
+    numbered = f" ({suffix[1:]})" if suffix[1:].isdigit() else ""
+    label = f"{_LABELS[candidate.framework]} {version}{_PRECISIONS[candidate.precision]}{numbered}"
+    return Option(candidate.name, label, candidate.framework, version, candidate.precision)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    config: Config
+    work: Path
+    effort: Effort
+    inputs: SharedInputs
+    workers: Workers
+    output: Output
+
+    @property
+    def _said(self) -> dict[str, Any]:
+        data = self.config.data
+        return {
+            "model": self.config.model.name,
+            "dataset": data.name,
+            "input_size": list(data.size),
+            "cpu": cpu_model(),
+        }
+
+    def parity(self, trained: list[Candidate]) -> ParityReport:
+        """Holds the frameworks against each other; of one framework alone, two of its processes."""
+        pair = {c.framework: c for c in trained}
+        runs = list(pair.values())[:2] if len(pair) > 1 else [trained[0], replace(trained[0], name="again")]
+        outputs, losses = {}, {}
+        with self.output.progress("parity", len(runs)) as advance:
+            for run in runs:
+                answer = self.workers.run(run.framework, ("outputs", "losses"), name=f"parity-{run.name}")
+                outputs[run.name] = _arrays(answer)
+                losses[run.name] = answer["losses"]["losses"]
+                advance(1)
+        said = self.config.compare
+        report = require_parity(
+            outputs, losses, outputs_tolerance=said.parity_tolerance, early_tolerance=said.loss_tolerance,
+            late_tolerance=said.loss_tolerance_late,
+        )  # fmt: skip
+        self.output.say(f"parity: {report.line()}")
+        return report
+
+    def rounds(self, trained: list[Candidate]) -> tuple[list[Figure], dict[str, list[Answer]]]:
+        """Times training and inference of every framework."""
+        frameworks = {c.name: c.framework for c in trained}
+        with self.output.progress("timing", self.effort.rounds * len(frameworks)) as advance:
+            answers = interleaved_rounds(self.workers, frameworks, advance)
+        figures = []
+        for name, framework in frameworks.items():
+            figures += round_figures(name, answers[name], self.effort, {**self._said, "framework": framework})
+            size = self.workers.installed(framework)
+            said = {"distributions": size["distributions"]}
+            figures.append(
+                Figure(name, Measurement("installed_size", size["mib"], "MiB", 1, "measured", conditions=said))
+            )
+            figures.append(Figure(name, recipe_lines(framework)))
+        return figures, answers
+
+    def train_and_export(
+        self, trained: list[Candidate], figures: list[Figure]
+    ) -> tuple[list[Curve], dict[str, Exported]]:
+        """Trains each framework to the end by its high-level API, and turns what it learned into ONNX and INT8."""
+        curves: list[Curve] = []
+        exports: dict[str, Exported] = {}
+        with self.output.progress("training to the end, exporting", 2 * len(trained)) as advance:
+            for candidate in trained:
+                answer = self.workers.run(candidate.framework, ("train",), name=candidate.name)["train"]
+                said = {**self._said, "framework": candidate.framework, "threads": self.effort.threads}
+                figures += training_figures(candidate.name, answer, self.config.compare.target_accuracy, said)
+                curves += training_curves(candidate.name, answer)
+                advance(1)
+                exports[candidate.name] = self._export(candidate, Path(answer["weights"]))
+                figures += [Figure(candidate.name, m) for m in exports[candidate.name].figures]
+                advance(1)
+        return curves, exports
+
+    def _export(self, candidate: Candidate, weights: Path) -> Exported:
+        framework, folder = candidate.framework, self.work / "models" / candidate.name
+        answer = self.workers.run(framework, ("outputs",), name=f"trained-{candidate.name}", weights=weights)
+        images = np.load(self.inputs.folder / "test_images.npy", mmap_mode="r")
+        native = _arrays(answer)
+        count = len(next(iter(native.values())))
+        trained = Trained(framework, weights, np.array(images[:count]), tuple(native.values()))
+        classes, threads = self.inputs.classes, self.effort.threads
+        shared: dict[str, Any] = {"config": self.config, "effort": self.effort, "output": Output(quiet=True)}
+        if framework == "paddle":
+            source = paddle_model(self.config, classes, weights, folder / "model")
+            export = partial(export_paddle, source, folder / "onnx", threads)
+            return export_trained(trained, export, folder / "int8", said={"exporter": "paddle2onnx"}, **shared)
+        file = folder / "model.onnx"
+        folder.mkdir(parents=True)
+
+        def write() -> Any:
+            self.workers.export_torch(candidate.name, weights, file, opset=_TORCH_OPSET)
+            return open_torch_onnx(file, self.config, classes)
+
+        return export_trained(trained, write, folder / "int8", said={"exporter": "torch.onnx"}, **shared)
+
+    def close(
+        self,
+        wanted: list[Candidate],
+        trained: list[Candidate],
+        exports: Mapping[str, Exported],
+        figures: list[Figure],
+        answers: Mapping[str, list[Answer]],
+    ) -> list[NotMeasured]:
+        """Times the exported files, gives INT8 options their figures, and says what is missing and why."""
+        files = {name: e.onnx for name, e in exports.items() if e.onnx is not None}
+        files |= {f"{name}-int8": e.int8 for name, e in exports.items() if e.int8 is not None}
+        images = np.array(
+            np.load(self.inputs.folder / "test_images.npy", mmap_mode="r")[: self.effort.throughput_batch]
+        )
+        timed = time_onnx(files, images, self.effort, self._said)
+        names = {c.name for c in trained}
+        figures += [f for f in timed if f.option in names]
+        missing = [n for name, e in exports.items() for n in not_measured(name, e)]
+        for name in names:
+            missing += _gpu_reasons(name, answers[name])
+            missing += self._no_target(name, figures)
+        for candidate in wanted:
+            if candidate.precision == "int8":
+                missing += self._int8(candidate, exports[candidate.base], figures, missing, timed)
+        return missing
+
+    def _no_target(self, name: str, figures: list[Figure]) -> list[NotMeasured]:
+        if any(f.option == name and f.measurement.name == "time_to_target" for f in figures):
+            return []
+        target = self.config.compare.target_accuracy
+        return [NotMeasured(name, "time_to_target", f"{target} was not reached in {self.effort.epochs} epochs")]
+
+    def _int8(
+        self,
+        candidate: Candidate,
+        exported: Exported,
+        figures: list[Figure],
+        missing: list[NotMeasured],
+        timed: list[Figure],
+    ) -> list[NotMeasured]:
+        """Adds the figures of an INT8 option: training and export are its base's, inference is its own."""
+        name, base = candidate.name, candidate.base
+        theirs = [f.measurement for f in figures if f.option == base]
+        figures += [Figure(name, m) for m in theirs if m.name in _OF_TRAINING or m.name in _INT8]
+        left = [NotMeasured(name, n.name, n.reason) for n in missing
+                if n.option == base and (n.name in _OF_TRAINING or n.name in _INT8)]  # fmt: skip
+        accuracy = next((m for m in theirs if m.name == "int8_accuracy"), None)
+        if exported.int8 is None or accuracy is None:
+            why = next((n.reason for n in left if n.name == "int8_accuracy"), "there is no INT8 model")
+            own = ("final_accuracy", "inference_latency", "inference_throughput", "onnx_latency", "onnx_throughput",
+                   "peak_memory_inference", "cold_start")  # fmt: skip
+            return [*left, *(NotMeasured(name, key, why) for key in own)]
+        figures.append(Figure(name, replace(accuracy, name="final_accuracy")))
+        for figure in timed:
+            if figure.option == f"{base}-int8":
+                measurement = figure.measurement
+                figures.append(Figure(name, measurement))
+                figures.append(Figure(name, replace(measurement, name=measurement.name.replace("onnx", "inference"))))
+        figures += int8_process(name, exported.int8, self.effort)
+        return left
+
+
+def _arrays(answer: Answer) -> dict[str, np.ndarray[Any, Any]]:
+    return {name: np.load(file) for name, file in answer["outputs"]["files"].items()}
+
+
+def _gpu_reasons(name: str, answers: list[Answer]) -> list[NotMeasured]:
+    reason = (answers[0]["fit"].get("gpu") or {}).get("reason")
+    return [NotMeasured(name, key, str(reason)) for key in _GPU] if reason else []

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from paddle_tk.compare.figures import compare_pairs, round_figures, training_curves, training_figures
+from paddle_tk.compare.rounds import Effort
+from paddle_tk.compare.statistics import NO_DIFFERENCE, Rule
+from paddle_tk.evidence import Figure
+
+EFFORT = Effort(
+    rounds=3, warmup=1, train_steps=2, inference_repeats=4, throughput_batch=8, throughput_repeats=2, epochs=2,
+    curve_steps=10, threads=2, device="cpu", timeout_seconds=10,
+)  # fmt: skip
+
+
+def _answer(factor: float = 1.0, peak: float | None = 500.0) -> dict[str, Any]:
+    steps = {
+        "step_ms": [100 * factor, 102 * factor],
+        "images_per_step": 16,
+        "peak_mib": peak,
+        "gpu": {"reason": "no GPU"},
+    }
+    return {
+        "import_seconds": 1.0 * factor,
+        "inference": {
+            "cold_start_seconds": 2.0 * factor, "latency_ms": [4 * factor] * 4, "throughput_ms": [20 * factor] * 2,
+            "peak_mib": peak,
+        },
+        "bare": steps,
+        "fit": {**steps, "step_ms": [110 * factor, 112 * factor]},
+    }  # fmt: skip
+
+
+def _rounds(option: str, factor: float, peak: float | None = 500.0) -> list[Figure]:
+    answers = [_answer(factor * noise, peak) for noise in (1.0, 1.01, 0.99)]
+    return round_figures(option, answers, EFFORT, {"model": "resnet18"})
+
+
+def test_round_figures_keep_every_sample_and_each_rounds_median() -> None:
+    by = {f.measurement.name: f.measurement for f in _rounds("paddle", 1.0)}
+    latency = by["inference_latency"]
+    assert latency.n == len(latency.samples) == 12
+    assert latency.value == pytest.approx(4.0)
+    assert latency.conditions["per_round_median"] == pytest.approx([4.0, 4.04, 3.96])
+    assert latency.conditions["p99_ms"] <= 4.04 + 1e-9
+    assert by["training_throughput"].value == pytest.approx(16e3 / 111, rel=0.02)
+    assert by["training_throughput_bare"].value > by["training_throughput"].value
+    assert by["fit_overhead"].value == pytest.approx(111 / 101)
+    assert by["fit_overhead"].n == 3
+    assert all(m.origin == "measured" for m in by.values())
+
+
+def test_round_figures_leave_out_peak_memory_when_the_system_does_not_tell() -> None:
+    names = {f.measurement.name for f in _rounds("paddle", 1.0, None)}
+    assert "peak_memory_training" not in names
+    assert "inference_latency" in names
+
+
+def test_compare_pairs_names_the_quicker_option_and_no_difference_when_equal() -> None:
+    figures = _rounds("paddle", 2.0) + _rounds("torch", 1.0)
+    found = {c.name: c for c in compare_pairs(["paddle", "torch"], figures, Rule())}
+    assert found["inference_latency"].verdict == "torch"
+    assert found["inference_latency"].ratio == pytest.approx(2.0)
+    assert found["training_throughput"].verdict == "torch"
+    assert found["training_throughput"].ratio == pytest.approx(0.5)
+    assert found["peak_memory_training"].verdict == NO_DIFFERENCE
+
+
+def test_compare_pairs_leaves_out_figures_that_are_one_measurement() -> None:
+    figures = _rounds("paddle", 1.0)
+    copies = [Figure("paddle-int8", f.measurement) for f in figures]
+    assert compare_pairs(["paddle", "paddle-int8"], [*figures, *copies], Rule()) == []
+
+
+def _training(values: list[float]) -> dict[str, Any]:
+    epochs = [
+        {"epoch": i + 1, "seconds": 10.0 * (i + 1), "train_loss": 1.0, "val_metric": v} for i, v in enumerate(values)
+    ]
+    return {"epochs": epochs, "losses": [2.0, 1.0], "metric": "top1", "test_metric": 0.97, "test_n": 359}
+
+
+def test_training_figures_take_the_first_epoch_that_reached_the_target() -> None:
+    by = {f.measurement.name: f.measurement for f in training_figures("torch", _training([0.5, 0.92, 0.95]), 0.9, {})}
+    assert by["time_to_target"].value == 20.0
+    assert by["time_to_target"].conditions["reached_in_epoch"] == 2
+    assert (by["final_accuracy"].value, by["final_accuracy"].n) == (0.97, 359)
+
+
+def test_training_figures_have_no_time_when_the_target_was_not_reached() -> None:
+    names = {f.measurement.name for f in training_figures("torch", _training([0.5, 0.6]), 0.9, {})}
+    assert names == {"final_accuracy"}
+
+
+def test_training_curves_run_over_updates_epochs_and_time() -> None:
+    curves = {c.name: c for c in training_curves("torch", _training([0.5, 0.6]))}
+    assert curves["train_loss"].x == (1.0, 2.0)
+    assert curves["val_top1"].x == (1.0, 2.0)
+    assert curves["val_top1_by_time"].x == (10.0, 20.0)
+    assert curves["val_top1"].y == (0.5, 0.6)
