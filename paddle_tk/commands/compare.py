@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Collection, Sequence
@@ -15,7 +16,7 @@ from rich.table import Table
 from paddle_tk.cli import EXIT_OK, Output, all_overrides, make_parser, run_command
 from paddle_tk.commands.shared import require_replaceable
 from paddle_tk.config.load import LoadedConfig, load_config, to_yaml
-from paddle_tk.errors import BadInput
+from paddle_tk.errors import BadInput, Stopped
 from paddle_tk.evidence import NAME as MEASUREMENTS
 from paddle_tk.evidence import Evidence
 from paddle_tk.files import atomic_folder, write_bytes_atomic
@@ -85,12 +86,18 @@ def _measure(loaded: LoadedConfig, arguments: argparse.Namespace, threads: int, 
     # Beside the output, not in /tmp, which may be small: the batches of all epochs lie here.
     parent = _existing_parent(arguments.output)
     work = Path(tempfile.mkdtemp(prefix=".tmp-compare-", dir=parent))
+    signal.signal(signal.SIGTERM, _stop)
     try:
         return compare_options(
             loaded.config, work, effort, command=_command(arguments), settings=_settings(loaded), output=output
         )  # fmt: skip
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _stop(number: int, frame: object) -> None:
+    # An exception, so that the running process is ended and the work folder removed on the way out.
+    raise Stopped("stopped by SIGTERM; nothing is written", "start the comparison anew", number)
 
 
 def _existing_parent(path: Path) -> Path:

@@ -23,7 +23,6 @@ ROUNDED = {
     "inference_throughput": True,
     "onnx_latency": False,
     "onnx_throughput": True,
-    "peak_memory_training": False,
     "peak_memory_inference": False,
     "import_time": False,
     "cold_start": False,
@@ -63,10 +62,9 @@ def round_figures(
         figure("import_time", "s", [[a["import_seconds"]] for a in answers]),
         figure("cold_start", "s", [[a["inference"]["cold_start_seconds"]] for a in answers]),
     ]
-    for name, phase in (("peak_memory_training", "fit"), ("peak_memory_inference", "inference")):
-        peaks = [a[phase].get("peak_mib") for a in answers]
-        if all(peak is not None for peak in peaks):
-            found.append(figure(name, "MiB", [[float(peak)] for peak in peaks], process="fresh, whole"))
+    peaks = [a["inference"]["peak_mib"] for a in answers]
+    if None not in peaks:
+        found.append(figure("peak_memory_inference", "MiB", [[float(peak)] for peak in peaks], process="fresh, whole"))
     return [*found, *_gpu(figure, answers)]
 
 
@@ -110,7 +108,7 @@ def _gpu(figure: Any, answers: Sequence[Answer]) -> list[Figure]:
 
 
 def training_figures(option: str, answer: Answer, target: float, conditions: Mapping[str, Any]) -> list[Figure]:
-    """Returns what a training to the end says: final accuracy and, where it got there, the time to the target.
+    """Returns what a training to the end says: accuracy, peak memory and, where it got there, the time to the target.
 
     Args:
         option: Its name.
@@ -123,6 +121,11 @@ def training_figures(option: str, answer: Answer, target: float, conditions: Map
         Figure(option, Measurement("final_accuracy", answer["test_metric"], "share", answer["test_n"], "measured",
                                    (answer["test_metric"],), conditions={**said, "split": "test"})),
     ]  # fmt: skip
+    peak = answer["peak_mib"]
+    if peak is not None:
+        more = {**said, "process": "fresh, whole"}
+        measurement = Measurement("peak_memory_training", peak, "MiB", 1, "measured", (peak,), conditions=more)
+        found.append(Figure(option, measurement))
     reached = next((e for e in answer["epochs"] if e["val_metric"] >= target), None)
     if reached is not None:
         more = {**said, "target": target, "reached_in_epoch": reached["epoch"], "split": "validation"}
@@ -148,14 +151,16 @@ def training_curves(option: str, answer: Answer) -> list[Curve]:
 def compare_pairs(names: Sequence[str], figures: Sequence[Figure], rule: Rule) -> list[Comparison]:
     """Compares every two options in every figure that both have in the same number of rounds, and in accuracy.
 
-    Options whose figures are one measurement (a training that serves FP32 and INT8) are not held against each other.
+    A measurement that stands for two options (a training that serves FP32 and INT8) is compared under the first only.
     """
-    by = {(f.option, f.measurement.name): f.measurement for f in figures}
+    order = sorted(figures, key=lambda f: names.index(f.option) if f.option in names else len(names))
+    owner = {id(f.measurement): f.option for f in reversed(order)}
+    by = {(f.option, f.measurement.name): f.measurement for f in order if owner[id(f.measurement)] == f.option}
     found = []
     for a, b in combinations(names, 2):
         for name, higher in ROUNDED.items():
             one, other = by.get((a, name)), by.get((b, name))
-            if one is None or other is None or one is other:
+            if one is None or other is None:
                 continue
             rounds = one.conditions.get(PER_ROUND, []), other.conditions.get(PER_ROUND, [])
             if len(rounds[0]) == len(rounds[1]) >= 2 and min(*rounds[0], *rounds[1]) > 0:

@@ -83,8 +83,9 @@ class PaddleBackend:
     def high_level(self, weights: Path) -> HighLevel:
         """See ``Backend``."""
         began = time.perf_counter()
-        from paddle_tk.compare.paddle_fit import PaddleFit
+        from paddle_tk.compare.paddle_fit import PaddleFit, step_class
 
+        step_class(self.plan.kind)
         if self.trainer_import_seconds is None:
             self.trainer_import_seconds = time.perf_counter() - began
         network = self._training_network(weights)

@@ -39,18 +39,28 @@ class PaddleFit:
         return network_arrays(self._network)
 
 
-def _task(plan: Plan, network: Any) -> TaskStep:
-    if plan.kind == "detection":
+def step_class(kind: str) -> Any:
+    """Returns the class of a task's step; what draws its pictures is loaded with it."""
+    if kind == "detection":
         from paddle_tk.training.steps.detection import DetectionStep
 
+        return DetectionStep
+    from paddle_tk.training.steps.classification import ClassificationStep
+
+    return ClassificationStep
+
+
+def _task(plan: Plan, network: Any) -> TaskStep:
+    make = step_class(plan.kind)
+    if plan.kind == "detection":
         loss = network.make_loss()
-        return DetectionStep(
+        found: TaskStep = make(
             plan.classes, loss=loss, parts=loss.parts,
             preprocessing=plan.preprocessing, postprocessing=plan.postprocessing,
         )  # fmt: skip
-    from paddle_tk.training.steps.classification import ClassificationStep
-
-    return ClassificationStep(plan.classes, label_smoothing=plan.label_smoothing)
+    else:
+        found = make(plan.classes, label_smoothing=plan.label_smoothing)
+    return found
 
 
 class _TrainBatches:

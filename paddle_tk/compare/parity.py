@@ -29,6 +29,8 @@ class ParityReport:
         late: Largest relative difference of a loss after them.
         steps: Steps in all.
         late_tolerance: Largest that passes.
+        float32: Largest relative difference of the same losses in single precision, where rounding is magnified from
+            step to step: told, not judged. None where the losses above are of single precision.
     """
 
     outputs: Mapping[str, float]
@@ -40,6 +42,7 @@ class ParityReport:
     late: float
     steps: int
     late_tolerance: float
+    float32: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON types."""
@@ -60,15 +63,17 @@ def require_parity(
     outputs_tolerance: float,
     early_tolerance: float,
     late_tolerance: float,
+    losses_float32: Mapping[str, Sequence[float]] | None = None,
 ) -> ParityReport:
     """Holds two frameworks against each other.
 
     Args:
         outputs: By framework, outputs by name (B, ...) for the same images and weights.
-        losses: By framework, the losses of the same steps from the same weights.
+        losses: By framework, the losses of the same steps from the same weights; in double precision where both can.
         outputs_tolerance: Largest difference of an output; see ``ParityReport.outputs``.
         early_tolerance: Largest relative difference of the first ten losses.
-        late_tolerance: Largest relative difference of the others.
+        late_tolerance: Largest relative difference of all of them.
+        losses_float32: The same in single precision, for the report only.
 
     Raises:
         CheckFailed: They differ by more, or one of them is not finite: there is nothing to compare.
@@ -94,6 +99,7 @@ def require_parity(
     return ParityReport(
         found, outputs_tolerance, len(first[worst]), early, min(EARLY_STEPS, len(losses[one])), early_tolerance,
         late, len(losses[one]), late_tolerance,
+        None if losses_float32 is None else _loss_differences(losses_float32[one], losses_float32[other])[1],
     )  # fmt: skip
 
 

@@ -12,6 +12,9 @@ from scipy import stats
 from paddle_tk.evidence import Comparison
 
 NO_DIFFERENCE = "no difference"
+UNDECIDED = "undecided"
+# An interval whose ends are further apart, as a ratio, says too little for "no difference".
+_WIDE = 1.5
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def compare_rounds(
 
     Returns:
         The median of the rounds' ratios a / b, its interval, and a verdict: an option only where 1 lies outside of
-        the interval and the ratio further from 1 than ``rule.same_within``.
+        the interval and the ratio further from 1 than ``rule.same_within``; "undecided" where 1 lies inside of an
+        interval whose ends are more than a factor of 1.5 apart.
 
     Raises:
         ValueError: Fewer than 2 rounds, unequal counts, or a value that is not above 0.
@@ -106,5 +110,9 @@ def _judge(
     if ratio == 1 or abs(ratio - 1) <= rule.same_within:
         return NO_DIFFERENCE, f"the ratio is within {rule.same_within:.0%} of 1"
     if ends[0] <= 1 <= ends[1]:
-        return NO_DIFFERENCE, f"1 lies in the {rule.confidence:.0%} interval"
+        wide = ends[1] > _WIDE * ends[0]
+        verdict = UNDECIDED if wide else NO_DIFFERENCE
+        return verdict, f"1 lies in the {rule.confidence:.0%} interval" + (
+            ", which is wide: more rounds" if wide else ""
+        )
     return a if (ratio > 1) == higher_is_better else b, f"1 lies outside of the {rule.confidence:.0%} interval"

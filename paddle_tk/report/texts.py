@@ -119,6 +119,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "rounds": ("Rounds", "轮数"),
     "finding": ("Finding", "判定"),
     "no_difference": ("no difference", "无差异"),
+    "undecided": ("undecided", "无法判定"),
     "is_better": ("{label} is better", "{label} 更优"),
     "note": ("Note", "说明"),
     "pair": ("{a} / {b}", "{a} / {b}"),

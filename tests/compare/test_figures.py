@@ -54,7 +54,7 @@ def test_round_figures_keep_every_sample_and_each_rounds_median() -> None:
 
 def test_round_figures_leave_out_peak_memory_when_the_system_does_not_tell() -> None:
     names = {f.measurement.name for f in _rounds("paddle", 1.0, None)}
-    assert "peak_memory_training" not in names
+    assert "peak_memory_inference" not in names
     assert "inference_latency" in names
 
 
@@ -65,7 +65,7 @@ def test_compare_pairs_names_the_quicker_option_and_no_difference_when_equal() -
     assert found["inference_latency"].ratio == pytest.approx(2.0)
     assert found["training_throughput"].verdict == "torch"
     assert found["training_throughput"].ratio == pytest.approx(0.5)
-    assert found["peak_memory_training"].verdict == NO_DIFFERENCE
+    assert found["peak_memory_inference"].verdict == NO_DIFFERENCE
 
 
 def test_compare_pairs_leaves_out_figures_that_are_one_measurement() -> None:
@@ -78,7 +78,14 @@ def _training(values: list[float]) -> dict[str, Any]:
     epochs = [
         {"epoch": i + 1, "seconds": 10.0 * (i + 1), "train_loss": 1.0, "val_metric": v} for i, v in enumerate(values)
     ]
-    return {"epochs": epochs, "losses": [2.0, 1.0], "metric": "top1", "test_metric": 0.97, "test_n": 359}
+    return {
+        "epochs": epochs,
+        "losses": [2.0, 1.0],
+        "metric": "top1",
+        "test_metric": 0.97,
+        "test_n": 359,
+        "peak_mib": 700.0,
+    }
 
 
 def test_training_figures_take_the_first_epoch_that_reached_the_target() -> None:
@@ -90,7 +97,7 @@ def test_training_figures_take_the_first_epoch_that_reached_the_target() -> None
 
 def test_training_figures_have_no_time_when_the_target_was_not_reached() -> None:
     names = {f.measurement.name for f in training_figures("torch", _training([0.5, 0.6]), 0.9, {})}
-    assert names == {"final_accuracy"}
+    assert names == {"final_accuracy", "peak_memory_training"}
 
 
 def test_training_curves_run_over_updates_epochs_and_time() -> None:

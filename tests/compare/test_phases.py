@@ -13,7 +13,6 @@ from paddle_tk.compare.inputs import VAL, Plan, SharedInputs
 from paddle_tk.compare.paddle_backend import PaddleBackend
 from paddle_tk.compare.phases import Clock, Phases
 from paddle_tk.compare.torch_backend import TorchBackend
-from paddle_tk.environment.threads import available_cores
 from paddle_tk.errors import ArtifactError, BadInput
 from paddle_tk.models.weights import read_weights, write_safetensors
 
@@ -29,7 +28,7 @@ OPTIMIZERS: list[dict[str, Any]] = [
 
 
 def both(plan: Plan) -> list[Backend]:
-    return [PaddleBackend(plan, "cpu"), TorchBackend(plan, "cpu", available_cores())]
+    return [PaddleBackend(plan, "cpu"), TorchBackend(plan, "cpu", 1)]
 
 
 def curve(backend: Backend, given: SharedInputs, *, double: bool) -> list[float]:

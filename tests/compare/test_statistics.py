@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from paddle_tk.compare.statistics import NO_DIFFERENCE, Rule, compare_rounds, compare_shares
+from paddle_tk.compare.statistics import NO_DIFFERENCE, UNDECIDED, Rule, compare_rounds, compare_shares
 
 RULE = Rule(0.95, 0.03)
 
@@ -17,10 +17,17 @@ def test_compare_rounds_says_no_difference_when_the_ratio_is_within_three_percen
 
 
 def test_compare_rounds_says_no_difference_when_one_lies_in_the_interval() -> None:
-    found = compare_rounds("x", "a", "b", [100, 150, 80, 130], [100, 100, 100, 100], RULE, higher_is_better=True)
+    found = compare_rounds("x", "a", "b", [100, 112, 98, 111], [100, 100, 100, 100], RULE, higher_is_better=True)
     assert found.low < 1 < found.high
     assert found.verdict == NO_DIFFERENCE
     assert "interval" in found.note
+
+
+def test_compare_rounds_says_undecided_when_the_interval_is_too_wide_for_a_verdict() -> None:
+    found = compare_rounds("x", "a", "b", [100, 300, 60, 250], [100, 100, 100, 100], RULE, higher_is_better=True)
+    assert found.low < 1 < found.high
+    assert found.verdict == UNDECIDED
+    assert "more rounds" in found.note
 
 
 @pytest.mark.parametrize(("higher", "winner"), [(True, "a"), (False, "b")])

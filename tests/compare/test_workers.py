@@ -17,7 +17,7 @@ __all__ = ["inputs"]
 
 def job(given: SharedInputs, output: Path, framework: str, **changes: object) -> dict[str, object]:
     return {
-        "inputs": str(given.folder), "option": framework, "threads": 2, "device": "cpu", "weights": None, "warmup": 1,
+        "inputs": str(given.folder), "option": framework, "threads": 1, "device": "cpu", "weights": None, "warmup": 1,
         "phases": ["inference", "outputs", "losses", "bare", "fit", "train"], "train_steps": 2, "inference_repeats": 5,
         "throughput_batch": 4, "throughput_repeats": 2, "epochs": EPOCHS, "curve_steps": 2, "output": str(output),
         "compiled": True, **changes,
@@ -28,8 +28,8 @@ def job(given: SharedInputs, output: Path, framework: str, **changes: object) ->
 def test_a_worker_answers_every_phase(framework: str, inputs: SharedInputs, tmp_path: Path) -> None:
     module = f"paddle_tk.compare.{framework}_worker"
     given = job(inputs, tmp_path, framework)
-    found = run_fresh(module, given, threads=2, what=framework, timeout_seconds=300)
-    assert (found["framework"], found["device"], found["threads"]) == (framework, "cpu", 2)
+    found = run_fresh(module, given, threads=1, what=framework, timeout_seconds=300)
+    assert (found["framework"], found["device"], found["threads"]) == (framework, "cpu", 1)
     assert found["inputs_sha256"] == inputs.sha256
     assert 0 < found["import_seconds"] < found["inference"]["cold_start_seconds"]
     assert found["trainer_import_seconds"] > 0

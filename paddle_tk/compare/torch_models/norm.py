@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from paddle_tk.errors import BadInput
+
 
 class BatchNorm2d(nn.BatchNorm2d):
     """torch's batch norm, whose running variance follows the batch's variance as Paddle's does.
@@ -15,20 +17,26 @@ class BatchNorm2d(nn.BatchNorm2d):
     torch's kernel does the work all the same: the running variance is taken n / (n - 1) times as large before it and
     brought back after it, which leaves the kernel's share without the factor.
 
-    A single value per channel, which torch refuses, is passed on as it is, without touching the statistics, as in
-    Paddle's kernel.
+    A single value per channel has no variance: torch refuses it, and this class says so in words. Paddle passes it on
+    and leaves the gradients of weight and bias as whatever their memory held.
 
     Paddle's momentum is the share of the old statistics, torch's that of the new: ``momentum`` here is torch's.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Normalises (B, C, H, W) over B, H and W while training, by the running statistics otherwise."""
+        """Normalises (B, C, H, W) over B, H and W while training, by the running statistics otherwise.
+
+        Raises:
+            BadInput: One value per channel while training.
+        """
         if not self.training:
             return super().forward(input)
         n = input.numel() // input.shape[1]
         if n == 1:
-            # Gradients of 0, as Paddle gives them, so that weight decay acts alike.
-            return input + 0.0 * (self.weight + self.bias).reshape(1, -1, 1, 1)
+            raise BadInput(
+                f"a batch norm cannot train on an input of shape {list(input.shape)}: one value per channel",
+                "use a larger batch or larger images",
+            )
         # Not the buffer itself: autograd would take the change for a damage to what it keeps for the backward pass,
         # which in training mode does not use the running variance.
         variance = self.running_var.data

@@ -15,6 +15,7 @@ MODELS = ("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2")
 _LEAST_SIZE, _LARGEST_SIZE = 8, 4096
 _TEN_CLASSES = {"digits": "digits", "cifar10": "cifar10", "cifar-10": "cifar10"}
 
+# As stored; 82 small updates of a network from scratch recognise most digits.
 _QUICK_PIXELS = 8
 
 
@@ -57,8 +58,8 @@ def check_spec(spec: ProjectSpec) -> None:
 def configs(spec: ProjectSpec) -> dict[str, str]:
     """Returns the texts of ``configs/default.yaml`` (the project's data) and ``configs/quick.yaml`` (digits)."""
     kind = kind_of(spec.dataset.name)
-    quick = {**_section("quick", spec), "train": _train(epochs=1, batch_size=32, learning_rate=0.05, workers=0)}
-    quick["dataset"] = _dataset("digits", None, 10, (_QUICK_PIXELS, _QUICK_PIXELS))
+    quick = {**_section("quick", spec), "train": _train(epochs=1, batch_size=16, learning_rate=0.005, workers=0)}
+    quick["dataset"] = {**_dataset("digits", None, 10, (_QUICK_PIXELS, _QUICK_PIXELS)), "crop_padding": 0}
     default = _section("default", spec)
     default["dataset"] = _dataset(kind, data_root(spec), spec.dataset.num_classes, spec.dataset.image_size)
     default["train"] = _train(
