@@ -22,6 +22,7 @@ from paddle_tk.compare.inputs import (
     truth_name,
     write_truth,
 )
+from paddle_tk.compare.torch_models import TWINS
 from paddle_tk.config.schema import Config
 from paddle_tk.console import Output
 from paddle_tk.errors import BadInput
@@ -29,7 +30,6 @@ from paddle_tk.files import MIB, atomic_folder, require_free_space, sha256_file,
 
 __all__ = ["TWINS", "SharedInputs", "build_shared_inputs", "check_comparable"]
 
-TWINS = ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "yolov10n")
 _SPARE_BYTES = 64 * MIB  # for everything but the images
 
 
@@ -41,7 +41,7 @@ def check_comparable(config: Config) -> None:
     """
     name, trainer = config.model.name, config.trainer
     if name not in TWINS:
-        raise BadInput(f"model.name={name} has no twin in torch", f"choose one of {', '.join(TWINS)}")
+        raise BadInput(f"model.name={name} has no twin in torch", f"choose one of {', '.join(TWINS.names())}")
     for key, found, needed in (
         ("trainer.precision", trainer.precision, "fp32"),
         ("trainer.ema_decay", trainer.ema_decay, 0),

@@ -47,11 +47,11 @@ class TorchBackend:
 
     def predictor(self, weights: Path) -> Predict:
         """See ``Backend``."""
-        return self._predict(self._network(weights).eval())
+        return self._predict(self.network(weights).eval())
 
     def compiled(self, weights: Path, images: Array) -> tuple[str, Predict]:
         """See ``Backend``."""
-        network = self._network(weights).eval()
+        network = self.network(weights).eval()
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch announces the end of tracing
             traced = torch.jit.freeze(torch.jit.trace(network, self._tensor(images)))
@@ -59,7 +59,7 @@ class TorchBackend:
 
     def bare_step(self, weights: Path, *, random_layers: bool = True, double: bool = False) -> Step:
         """See ``Backend``."""
-        network, settings = self._network(weights), self.plan.optimizer
+        network, settings = self.network(weights), self.plan.optimizer
         if double:
             network, settings = _in_double(network), _as_paddle_holds(settings)
         network.train()
@@ -100,7 +100,12 @@ class TorchBackend:
         shapes = {name: tuple(array.shape) for name, array in arrays.items()}
         return LightningFit(self.plan, self._built(arrays), self.device, shapes)
 
-    def _network(self, weights: Path) -> Any:
+    def network(self, weights: Path) -> Any:
+        """Returns the twin with weights of Paddle's names, on the device, in training mode.
+
+        Raises:
+            ArtifactError: They cannot be read or do not fit.
+        """
         return self._built(_read(weights))
 
     def _built(self, arrays: Mapping[str, Array]) -> Any:

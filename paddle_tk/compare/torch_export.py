@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paddle_tk.compare.inputs import SharedInputs, open_inputs
+from paddle_tk.compare.inputs import open_inputs
 from paddle_tk.errors import CheckFailed
 from paddle_tk.measure.fresh_process import answer
 
@@ -22,7 +22,9 @@ def _exported(job: Mapping[str, Any]) -> dict[str, Any]:
     inputs = open_inputs(Path(job["inputs"]))
     import torch
 
-    network = _network(inputs, Path(job["weights"]))
+    from paddle_tk.compare.torch_backend import TorchBackend
+
+    network = TorchBackend(inputs.plan, "cpu", threads=1).network(Path(job["weights"])).eval()
     height, width = inputs.plan.model["image_size"]
     file = Path(job["file"])
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -48,24 +50,6 @@ def _exported(job: Mapping[str, Any]) -> dict[str, Any]:
             f"torch's ONNX exporter failed: {type(error).__name__}: {last}", "compare without ONNX"
         ) from error
     return {"seconds": time.perf_counter() - began, "exporter": "torch.onnx, dynamo", "bytes": file.stat().st_size}
-
-
-def _network(inputs: SharedInputs, weights: Path) -> Any:
-    from safetensors.numpy import load_file
-
-    from paddle_tk.compare.torch_models import build_twin
-    from paddle_tk.compare.weights import load_into, paddle_to_torch
-
-    model = inputs.plan.model
-    network = build_twin(
-        model["name"],
-        num_classes=model["num_classes"],
-        stem=model["stem"] or "imagenet",
-        dropout=model["dropout"],
-        activation=model["activation"],
-    )
-    load_into(network, paddle_to_torch(load_file(str(weights)), network))
-    return network.eval()
 
 
 if __name__ == "__main__":
