@@ -26,7 +26,7 @@ _LOG = {
     "paddle": "`visualdl --logdir runs --host 127.0.0.1 --language en --disable-telemetry` shows the logs.",
     "torch": "`tensorboard --logdir runs --host 127.0.0.1` shows the logs.",
 }
-_NETWORK_FILES = {"paddle": ", `threads.py`", "torch": ", `networks.py`"}
+_NETWORK_FILES = {"paddle": ", `threads.py`", "torch": ", `networks.py`, `threads.py`"}
 
 
 def write_scaffold(folder: Path, spec: ProjectSpec) -> tuple[Path, ...]:

@@ -19,7 +19,7 @@ COMMON = {
     *("configs/default.yaml", "configs/quick.yaml", "tests/__init__.py", "tests/test_smoke.py"),
     *("train.py", "eval.py", "export.py", "model.py", "data.py", "settings.py"),
 }
-OWN = {"paddle": {"threads.py"}, "torch": {"networks.py"}}
+OWN = {"paddle": {"threads.py"}, "torch": {"threads.py", "networks.py"}}
 HOSTILE = (
     "A & B \"team\" 'x' {{ 7*7 }} @@slug@@ {% raw %} <script>alert(1)</script>\n- key: value\nRUN rm -rf /\x00\x1b[31m"
 )
