@@ -26,10 +26,11 @@ WORKDIR /opt/paddle_tk
 RUN python3 -m venv /opt/venv \
     && pip install --no-cache-dir --upgrade pip
 
-# Two Paddle wheels write to one folder, so the CPU wheel's line is left out. The same file is the constraint under
-# which the GPU wheel's own dependencies are resolved.
+# Two Paddle wheels write to one folder, so the CPU wheel's line is left out. So are torch and what would bring it along:
+# its GPU build asks for other CUDA libraries (compare.torch_python names an environment of its own). The same file is the
+# constraint under which the GPU wheel's own dependencies are resolved.
 COPY requirements.txt requirements-gpu.txt requirements-nodeps.txt ./
-RUN grep -v '^paddlepaddle==' requirements.txt > /tmp/requirements.txt \
+RUN grep -vE '^(paddlepaddle|pytorch-lightning|torchmetrics)==' requirements.txt > /tmp/requirements.txt \
     && pip install --no-cache-dir -r /tmp/requirements.txt \
     && pip install --no-cache-dir -r requirements-gpu.txt -c /tmp/requirements.txt \
     && pip install --no-cache-dir --no-deps -r requirements-nodeps.txt \

@@ -78,7 +78,8 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
 
 def _measure(loaded: LoadedConfig, arguments: argparse.Namespace, threads: int, output: Output) -> Evidence:
     from paddle_tk.environment.devices import resolve_device
-    from paddle_tk.pipelines.compare_options import compare_options, effort_of
+    from paddle_tk.pipelines.compare_candidates import effort_of
+    from paddle_tk.pipelines.compare_options import compare_options
 
     given = arguments.device
     device = resolve_device("cpu" if given == "cpu" else "gpu", "auto" if given in ("cpu", "gpu") else given)

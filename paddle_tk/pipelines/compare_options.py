@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -27,7 +26,8 @@ from paddle_tk.console import Output
 from paddle_tk.decide.scaffold.recipe import recipe_lines
 from paddle_tk.environment.devices import cpu_model
 from paddle_tk.environment.versions import environment_report
-from paddle_tk.evidence import Curve, Evidence, Figure, NotMeasured, Option
+from paddle_tk.evidence import Curve, Evidence, Figure, NotMeasured
+from paddle_tk.pipelines.compare_candidates import Candidate, Watch, candidates, option, require_torch
 from paddle_tk.pipelines.compare_exports import (
     Exported,
     Trained,
@@ -41,8 +41,6 @@ from paddle_tk.pipelines.compare_exports import (
 )
 from paddle_tk.types import Measurement
 
-_LABELS = {"paddle": "PaddlePaddle", "torch": "PyTorch"}
-_PRECISIONS = {"fp32": "", "int8": " INT8"}
 _OF_TRAINING = (
     "training_throughput", "training_throughput_bare", "fit_overhead", "time_to_target", "peak_memory_training",
     "installed_size", "recipe_lines", "import_time", "onnx_export", "onnx_parity",
@@ -51,56 +49,7 @@ _OF_TRAINING = (
 _INT8 = ("int8_available", "int8_latency_ratio", "int8_accuracy", "int8_size_ratio")
 # The oldest that torch's exporter writes without converting.
 _TORCH_OPSET = 18
-_QUICK_STEPS = 12  # of the losses that must agree; more than the ten with the tight bound
 _GPU = ("gpu_utilisation", "gpu_memory_share")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An option and what it is measured by.
-
-    Attributes:
-        name: Unique.
-        framework: "paddle" or "torch".
-        precision: "fp32" or "int8".
-        base: The FP32 option that trains it; its own name where it trains itself.
-    """
-
-    name: str
-    framework: str
-    precision: str
-    base: str
-
-
-def candidates(options: list[str]) -> list[Candidate]:
-    """Returns the options by unique names; one that is given twice is numbered, which makes an A/A test."""
-    found = []
-    for index, option in enumerate(options):
-        framework, _, precision = option.partition("-")
-        number = f"-{options[: index + 1].count(option)}" if options.count(option) > 1 else ""
-        name = option + number
-        base = name if not precision else framework
-        found.append(Candidate(name, framework, precision or "fp32", base))
-    return found
-
-
-def effort_of(config: Config, *, threads: int, device: str, quick: bool) -> Effort:
-    """Returns how much is measured; ``quick``: about a third of it, with the same checks."""
-    said = config.compare
-    return Effort(
-        rounds=min(3, said.rounds) if quick else said.rounds,
-        warmup=said.warmup_steps,
-        train_steps=max(2, said.train_steps // 2) if quick else said.train_steps,
-        inference_repeats=max(5, said.inference_repeats // 2) if quick else said.inference_repeats,
-        throughput_batch=said.throughput_batch,
-        throughput_repeats=max(2, said.throughput_repeats // 2) if quick else said.throughput_repeats,
-        epochs=min(2, said.epochs) if quick else said.epochs,
-        curve_steps=min(_QUICK_STEPS, said.curve_steps) if quick else said.curve_steps,
-        threads=threads,
-        device=device,
-        timeout_seconds=said.timeout_seconds,
-        torch_python=said.torch_python,
-    )
 
 
 def compare_options(
@@ -121,6 +70,7 @@ def compare_options(
         CheckFailed: The frameworks do not compute the same, a process failed or took too long: there is no evidence.
     """
     wanted = candidates(list(config.compare.options))
+    require_torch(wanted, effort)
     trained = [c for c in wanted if c.precision == "fp32"]
     trained += [
         Candidate(c.base, c.framework, "fp32", c.base)
@@ -128,7 +78,7 @@ def compare_options(
         if c.base not in {t.name for t in trained} and c.precision != "fp32"
     ]
     trained = list({c.name: c for c in trained}.values())
-    watch = _Watch(output)
+    watch = Watch(output)
     inputs = build_shared_inputs(config, work / "inputs", epochs=effort.epochs, output=output)
     watch.stage("shared inputs")
     workers = Workers(inputs.folder, work / "arrays", effort)
@@ -145,7 +95,7 @@ def compare_options(
     names = [c.name for c in wanted]
     rule = Rule(config.compare.confidence, config.compare.same_within)
     return Evidence(
-        options=tuple(_option(c, answers[c.base][0]["version"]) for c in wanted),
+        options=tuple(option(c, answers[c.base][0]["version"]) for c in wanted),
         figures=tuple(kept),
         not_measured=tuple(n for n in left_out if n.option in names),
         curves=tuple(c for c in curves if c.option in names),
@@ -156,28 +106,6 @@ def compare_options(
         command=command,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
-
-
-class _Watch:
-    """Says how long each stage took."""
-
-    def __init__(self, output: Output) -> None:
-        self.seconds: dict[str, float] = {}
-        self._output, self._began = output, time.perf_counter()
-
-    def stage(self, name: str) -> None:
-        """Ends a stage."""
-        now = time.perf_counter()
-        self.seconds[name] = round(now - self._began, 1)
-        self._output.say(f"{name}: {self.seconds[name]:.0f} s")
-        self._began = now
-
-
-def _option(candidate: Candidate, version: str) -> Option:
-    suffix = candidate.name.removeprefix(candidate.framework)
-    numbered = f" ({suffix[1:]})" if suffix[1:].isdigit() else ""
-    label = f"{_LABELS[candidate.framework]} {version}{_PRECISIONS[candidate.precision]}{numbered}"
-    return Option(candidate.name, label, candidate.framework, version, candidate.precision)
 
 
 @dataclass(frozen=True)

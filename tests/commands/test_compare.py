@@ -10,7 +10,7 @@ from paddle_tk.commands.compare import main
 from paddle_tk.config.load import configs_folder, load_config
 from paddle_tk.errors import BadInput
 from paddle_tk.evidence import read_evidence
-from paddle_tk.pipelines.compare_options import candidates, effort_of
+from paddle_tk.pipelines.compare_candidates import candidates, effort_of, require_torch
 
 CONFIG = str(configs_folder() / "compare" / "resnet18.yaml")
 TINY = [
@@ -171,3 +171,11 @@ def test_effort_refuses_when_the_other_interpreter_is_not_there() -> None:
     config = load_config(Path(CONFIG), ["compare.torch_python=/no/such/python"]).config
     with pytest.raises(BadInput, match="is no file"):
         effort_of(config, threads=1, device="cpu", quick=False)
+
+
+def test_compare_refuses_when_torch_is_wanted_and_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paddle_tk.pipelines.compare_candidates.find_spec", lambda name: None)
+    effort = effort_of(load_config(Path(CONFIG)).config, threads=1, device="cpu", quick=False)
+    require_torch(candidates(["paddle", "paddle"]), effort)
+    with pytest.raises(BadInput, match=r"not both installed.*compare\.torch_python"):
+        require_torch(candidates(["paddle", "torch"]), effort)
