@@ -46,10 +46,9 @@ def _both(workers: Workers, phase: str) -> dict[str, Mapping[str, Any]]:
 
 
 def _config(network: str, overrides: Sequence[str] = ()) -> Config:
-    detector = network == "yolov10n"
-    path = configs_folder() / (f"{network}.yaml" if detector else "compare/resnet18.yaml")
-    size = [] if detector else [f"model={network}"]
-    return load_config(path, [*size, *overrides]).config
+    if network == "yolov10n":
+        return load_config(configs_folder() / "compare" / "yolov10n.yaml", overrides).config
+    return load_config(configs_folder() / "compare" / "resnet18.yaml", [f"model={network}", *overrides]).config
 
 
 def _outputs(network: str, folder: Path, threads: int) -> float:

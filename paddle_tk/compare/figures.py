@@ -166,6 +166,7 @@ def compare_pairs(names: Sequence[str], figures: Sequence[Figure], rule: Rule) -
             if len(rounds[0]) == len(rounds[1]) >= 2 and min(*rounds[0], *rounds[1]) > 0:
                 found.append(compare_rounds(name, a, b, *rounds, rule, higher_is_better=higher))
         one, other = by.get((a, "final_accuracy")), by.get((b, "final_accuracy"))
-        if one is not None and other is not None and one.n == other.n:
+        # An mAP is no share of the images: it has no such interval.
+        if one is not None and other is not None and one.n == other.n and one.conditions.get("metric") == "top1":
             found.append(compare_shares("final_accuracy", a, b, one.value, other.value, one.n, rule))
     return found

@@ -116,7 +116,7 @@ def onnx_figures(source: ModelSource, trained: Trained, threads: int, said: Mapp
     """Returns whether the ONNX file computes what the framework computed, on the same images."""
     predictor = load_predictor(source, threads=threads)
     found = predictor.predict(trained.images)
-    worst = max(largest_difference(ours, theirs) for ours, theirs in zip(trained.outputs, found, strict=True))
+    worst = max(_apart(ours, theirs) for ours, theirs in zip(trained.outputs, found, strict=True))
     conditions = {**_ONNX, **said, "images": len(trained.images)}
     largest = float(np.finfo(np.float32).max)
     return [
@@ -124,6 +124,12 @@ def onnx_figures(source: ModelSource, trained: Trained, threads: int, said: Mapp
         Measurement("onnx_parity", min(worst, largest), "largest absolute difference", len(trained.images), "measured",
                     conditions=conditions),
     ]  # fmt: skip
+
+
+def _apart(ours: Array, theirs: Array) -> float:
+    # Boxes are pixels: as a share of the largest coordinate they are comparable with logits and scores.
+    side = max(1.0, float(np.abs(ours).max())) if ours.ndim == 3 and ours.shape[-1] == 4 else 1.0
+    return largest_difference(ours, theirs) / side
 
 
 def quantize_onnx(

@@ -106,3 +106,11 @@ def test_training_curves_run_over_updates_epochs_and_time() -> None:
     assert curves["val_top1"].x == (1.0, 2.0)
     assert curves["val_top1_by_time"].x == (10.0, 20.0)
     assert curves["val_top1"].y == (0.5, 0.6)
+
+
+@pytest.mark.parametrize(("metric", "compared"), [("top1", True), ("map50_95", False)])
+def test_compare_pairs_gives_an_interval_to_accuracies_and_none_to_map(metric: str, compared: bool) -> None:
+    answer = {**_training([0.9]), "metric": metric}
+    figures = training_figures("paddle", answer, 0.5, {}) + training_figures("torch", answer, 0.5, {})
+    found = [c.name for c in compare_pairs(["paddle", "torch"], figures, Rule())]
+    assert found == (["final_accuracy"] if compared else [])
