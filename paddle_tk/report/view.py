@@ -16,7 +16,6 @@ from paddle_tk.report.verdict import Verdict, amount, make_verdict, ordered_flip
 from paddle_tk.types import Decision, Flip, Score
 
 Pairs = tuple[tuple[str, str], ...]
-_NEITHER = ("no difference", "undecided")
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def _comparison(one: Comparison, at: int, keys: Keys, t: Texts) -> ComparisonRow
     if key is not None:
         finding = t("is_better", label=key.label)
     else:
-        finding = t(one.verdict.replace(" ", "_")) if one.verdict in _NEITHER else one.verdict
+        finding = {"no difference": t("no_difference"), "undecided": t("undecided")}.get(one.verdict, one.verdict)
     return ComparisonRow(
         at, t("pair", a=keys.label(one.a), b=keys.label(one.b)), t.figure(one.name), ratio(one.ratio),
         between(ratio(one.low), ratio(one.high)), one.n, finding, key, one.note,

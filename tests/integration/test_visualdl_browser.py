@@ -189,12 +189,20 @@ def look(driver: Any, url: str, *, settle: Callable[[Page], bool], seconds: floa
     """Opens the scalar page, searches the loss and returns what is shown when it has settled or time is up."""
     driver.get(f"{url}/app/scalar")
     deadline = time.monotonic() + seconds
+    before: Page | None = None
     while True:
         search(driver, f"^{TAG}$")  # leaves this one chart, whichever group is open
         page = read_page(driver)
-        if settle(page) or time.monotonic() > deadline:
+        if (settle(page) and before is not None and same_lines(before, page)) or time.monotonic() > deadline:
             return page
-        time.sleep(0.3)
+        before = page
+        time.sleep(0.5)
+
+
+def same_lines(one: Page, other: Page) -> bool:
+    """Whether nothing moved between two looks: a line is drawn from left to right, slowly on a busy machine."""
+    pairs = zip(one.lines, other.lines, strict=False)
+    return len(one.lines) == len(other.lines) and all(np.array_equal(a, b) for a, b in pairs)
 
 
 def search(driver: Any, pattern: str) -> None:
