@@ -166,6 +166,7 @@ def _weighing(config: Config, requirements: Requirements, overrides: Sequence[st
         community_file=Path(said.community_file) if said.community_file is not None else None,
         samples=said.samples,
         seed=said.seed,
+        margin=said.margin,
     )
 
 

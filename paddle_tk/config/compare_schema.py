@@ -84,6 +84,13 @@ class DecideConfig(Section):
     threshold: float = Field(
         3.5, ge=0, le=5, description="weighted sum from which an option may be adopted", json_schema_extra=NOT_IDENTITY
     )
+    margin: float = Field(
+        0.02,
+        ge=0,
+        le=5,
+        description="least lead in the weighted sum that counts; below it, no choice",
+        json_schema_extra=NOT_IDENTITY,
+    )
     familiarity: dict[str, float] = Field(
         {},
         description="the team's own answer by framework or option, 0..5; none: the criterion is missing",

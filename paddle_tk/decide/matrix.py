@@ -77,6 +77,7 @@ def decide(
     threshold: float,
     samples: int = 10000,
     seed: int = 0,
+    margin: float = 0.0,
 ) -> Decision:
     """Weighs the scores and chooses, where the evidence allows it.
 
@@ -87,6 +88,7 @@ def decide(
         threshold: Sum from which an option may be adopted, 0..5.
         samples: Weights sampled for the sensitivity.
         seed: Of that sampling.
+        margin: Least lead in the sum that counts; below it there is no choice. An exact tie has a rule of its own.
 
     Raises:
         BadInput: Weights that do not sum to 1, a score that is missing or given twice, an unknown option.
@@ -98,6 +100,8 @@ def decide(
     table = _table(labels, scores, weights)
     sums = sorted((_sum(o, labels[o], table, weights, threshold) for o in labels), key=_order)
     choice, reason = _choose(sums, table, weights, threshold)
+    if choice is not None and (near := _too_near(sums, choice, margin)):
+        choice, reason = None, near
     missing = tuple(dict.fromkeys(f"{s.label}: {m}" for s in sums for c in weights for m in table[s.name, c].missing))
     firm = None
     if choice is not None:
@@ -190,6 +194,19 @@ def _choose(
             f"threshold of {number(threshold)} depends on what is missing. {_settle([first], table, weights)}"
         )
     return first.name, _verdict(first, [s for s in sums if s is not first], threshold)
+
+
+def _too_near(sums: Sequence[OptionScore], choice: str, margin: float) -> str:
+    """Returns why a lead is no difference; "" where it is one, or an exact tie that the rule for ties decided."""
+    first = next(s for s in sums if s.name == choice)
+    second = max((s for s in sums if s is not first), key=lambda s: s.high)
+    lead = first.low - second.high
+    if not TIE < lead < margin:
+        return ""
+    return (
+        f"No difference: {first.label} is {number(lead)} of 5 ahead of {second.label}, less than the margin of "
+        f"{number(margin)} from which a lead counts."
+    )
 
 
 def _verdict(first: OptionScore, others: Sequence[OptionScore], threshold: float) -> str:

@@ -30,7 +30,8 @@ def decide_on(evidence: Evidence, config: Config) -> Decision:
     )  # fmt: skip
     pairs = [(option.name, option.label) for option in evidence.options]
     return decide(
-        pairs, scores, weights=said.weights, threshold=said.threshold, samples=said.samples, seed=said.seed
+        pairs, scores, weights=said.weights, threshold=said.threshold, samples=said.samples, seed=said.seed,
+        margin=said.margin,
     )  # fmt: skip
 
 

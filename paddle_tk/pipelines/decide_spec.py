@@ -62,6 +62,7 @@ class Weighing:
         community_file: Figures of the communities; None: the shipped ones.
         samples: Weights sampled for the sensitivity.
         seed: Of that sampling.
+        margin: Least lead that counts.
     """
 
     weights: Mapping[str, float]
@@ -70,6 +71,7 @@ class Weighing:
     community_file: Path | None
     samples: int
     seed: int
+    margin: float = 0.0
 
 
 def considered(requirements: Requirements, evidence: Evidence | None) -> list[Option]:
@@ -106,7 +108,8 @@ def weigh(requirements: Requirements, evidence: Evidence | None, how: Weighing) 
     )
     pairs = [(option.name, option.label) for option in options]
     return decide(
-        pairs, scores, weights=how.weights, threshold=how.threshold, samples=how.samples, seed=how.seed
+        pairs, scores, weights=how.weights, threshold=how.threshold, samples=how.samples, seed=how.seed,
+        margin=how.margin,
     )  # fmt: skip
 
 

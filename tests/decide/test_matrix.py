@@ -268,3 +268,12 @@ def test_scores_in_the_decision_follow_the_order_of_options_and_criteria() -> No
     scores: list[Score] = [replace(s, formula="f") for s in all_known(PUBLISHED)]
     decision = decide(pairs(["paddle", "torch"]), scores[::-1], weights=WEIGHTS, threshold=3.5, samples=200)
     assert [(s.option, s.criterion) for s in decision.scores] == [(o, c) for o in ("torch", "paddle") for c in WEIGHTS]
+
+
+@pytest.mark.parametrize(("margin", "choice"), [(0.0, "torch"), (0.42, "torch"), (0.43, None)])
+def test_decide_chooses_nobody_when_the_lead_is_smaller_than_the_margin(margin: float, choice: str | None) -> None:
+    pair = [("paddle", "PaddlePaddle"), ("torch", "PyTorch")]
+    decision = decide(pair, all_known(PUBLISHED), weights=WEIGHTS, threshold=3.5, samples=500, margin=margin)
+    assert decision.choice == choice
+    assert decision.reason.startswith("No difference: PyTorch is 0.425") is (choice is None)
+    assert (decision.sensitivity is None) is (choice is None)
