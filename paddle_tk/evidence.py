@@ -14,6 +14,8 @@ from paddle_tk.types import Measurement
 
 NAME = "measurements.json"
 _SCHEMA = 1
+_LABELS = {"paddle": "PaddlePaddle", "torch": "PyTorch"}
+_PRECISIONS = {"fp32": "", "int8": " INT8"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Option:
     framework: str
     version: str
     precision: str = "fp32"
+
+
+def option_label(framework: str, version: str, precision: str) -> str:
+    """Returns what people call an option ("PaddlePaddle 3.3.1 INT8")."""
+    return f"{_LABELS[framework]} {version}{_PRECISIONS[precision]}"
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,8 @@ from paddle_tk.compare.rounds import Effort
 from paddle_tk.config.schema import Config
 from paddle_tk.console import Output
 from paddle_tk.errors import BadInput
-from paddle_tk.evidence import Option
+from paddle_tk.evidence import Option, option_label
 
-_LABELS = {"paddle": "PaddlePaddle", "torch": "PyTorch"}
-_PRECISIONS = {"fp32": "", "int8": " INT8"}
 _QUICK_STEPS = 12  # of the losses that must agree; more than the ten with the tight bound
 
 
@@ -83,7 +81,7 @@ def option(candidate: Candidate, version: str) -> Option:
     """Returns what the evidence says of a candidate."""
     suffix = candidate.name.removeprefix(candidate.framework)
     numbered = f" ({suffix[1:]})" if suffix[1:].isdigit() else ""
-    label = f"{_LABELS[candidate.framework]} {version}{_PRECISIONS[candidate.precision]}{numbered}"
+    label = option_label(candidate.framework, version, candidate.precision) + numbered
     return Option(candidate.name, label, candidate.framework, version, candidate.precision)
 
 

@@ -71,13 +71,7 @@ def compare_options(
     """
     wanted = candidates(list(config.compare.options))
     require_torch(wanted, effort)
-    trained = [c for c in wanted if c.precision == "fp32"]
-    trained += [
-        Candidate(c.base, c.framework, "fp32", c.base)
-        for c in wanted
-        if c.base not in {t.name for t in trained} and c.precision != "fp32"
-    ]
-    trained = list({c.name: c for c in trained}.values())
+    trained = list(dict.fromkeys(Candidate(c.base, c.framework, "fp32", c.base) for c in wanted))
     watch = Watch(output)
     inputs = build_shared_inputs(config, work / "inputs", epochs=effort.epochs, output=output)
     watch.stage("shared inputs")

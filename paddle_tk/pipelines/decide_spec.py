@@ -17,15 +17,13 @@ from paddle_tk.decide.spec import Spec, write_spec
 from paddle_tk.environment.version_matrix import version_matrix
 from paddle_tk.environment.version_table import Framework
 from paddle_tk.evidence import NAME as MEASUREMENTS
-from paddle_tk.evidence import Evidence, Option, read_evidence
+from paddle_tk.evidence import Evidence, Option, option_label, read_evidence
 from paddle_tk.files import sha256_bytes, write_bytes_atomic, write_json
 from paddle_tk.report import Section, write_report
 from paddle_tk.types import Decision
 
 DECISION = "decision.json"
 FILES = (INITIAL, DECISION, MEASUREMENTS, "report.html", "report.md", "report.json")
-_LABELS: Mapping[Framework, str] = {"paddle": "PaddlePaddle", "torch": "PyTorch"}
-_PRECISIONS = {"fp32": "", "int8": " INT8"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def _planned(requirements: Requirements, name: str) -> Option:
     precision = "int8" if name.endswith("-int8") else "fp32"
     rows = version_matrix(framework, "venv", wanted=wanted_versions(requirements.planning))
     version = next(row.version for row in rows if row.component == package)
-    return Option(name, f"{_LABELS[framework]} {version}{_PRECISIONS[precision]}", framework, version, precision)
+    return Option(name, option_label(framework, version, precision), framework, version, precision)
 
 
 def weigh(requirements: Requirements, evidence: Evidence | None, how: Weighing) -> Decision:
