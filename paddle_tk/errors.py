@@ -54,6 +54,12 @@ class Stopped(PaddleTkError):
         self.exit_code = 128 + signal_number
 
 
+class LostProcess(PaddleTkError):
+    """Another process of the same job is gone; exit code 70, as of a crash."""
+
+    exit_code = 70
+
+
 def some(names: Sequence[str], shown: int = 5) -> str:
     """Joins the first few names of a list, for a message, and counts the rest."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""

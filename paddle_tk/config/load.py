@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from paddle_tk.config.schema import Config
-from paddle_tk.config.section import NOT_IDENTITY
+from paddle_tk.config.section import ADDED_LATER, NOT_IDENTITY
 from paddle_tk.errors import BadInput, ConfigError
 from paddle_tk.files import canonical_json, sha256_bytes
 from paddle_tk.registry import closest
@@ -274,9 +274,13 @@ def all_fields(section: type[BaseModel], prefix: str = "") -> dict[str, FieldInf
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """Returns the values that decide what is computed: all but fields marked ``identity: False``."""
-    left_out = {key for key, field in all_fields(Config).items() if field.json_schema_extra == NOT_IDENTITY}
-    values = flatten(config.model_dump(mode="json"))
+    """Returns the values that decide what is computed: all but fields marked ``identity: False``, and those at their
+    defaults of fields marked ``identity: "unless default"``.
+    """
+    values, fields = flatten(config.model_dump(mode="json")), all_fields(Config)
+    left_out = {key for key, field in fields.items() if field.json_schema_extra == NOT_IDENTITY}
+    later = (key for key, field in fields.items() if field.json_schema_extra == ADDED_LATER)
+    left_out |= {key for key in later if values[key] == fields[key].default}
     # A field that holds a mapping is left out with all its keys.
     return {k: v for k, v in values.items() if left_out.isdisjoint((k, k.rsplit(".", 1)[0]))}
 
@@ -299,8 +303,9 @@ def config_sha256(config: Config) -> str:
 
 def differences(one: Config, other: Config) -> list[str]:
     """Returns 'key: a -> b' for every identity value that differs."""
-    left, right = identity(one), identity(other)
-    return [f"{k}: {json.dumps(left[k])} -> {json.dumps(right[k])}" for k in left if left[k] != right[k]]
+    left, right = flatten(one.model_dump(mode="json")), flatten(other.model_dump(mode="json"))
+    telling = identity(one) | identity(other)
+    return [f"{k}: {json.dumps(left[k])} -> {json.dumps(right[k])}" for k in telling if left[k] != right[k]]
 
 
 def to_yaml(config: Config) -> str:

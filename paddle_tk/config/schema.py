@@ -2,19 +2,18 @@
 
 Every field carries its range, so that all mistakes of a config are found in one pass. Fields marked
 ``identity: False`` do not change what a training computes; they are left out of the config's hash, so a run can be
-resumed on a machine with other folders, workers or logging.
+resumed on a machine with other folders, workers, processes or logging.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from paddle_tk.config.compare_schema import CompareConfig, DecideConfig, ReportConfig
-from paddle_tk.config.section import NOT_IDENTITY, Section
-
-Auto = Literal["auto"]
+from paddle_tk.config.section import NOT_IDENTITY, Auto, Section
+from paddle_tk.config.trainer_schema import TrainerConfig
 
 
 class ModelConfig(Section):
@@ -55,7 +54,7 @@ class DataConfig(Section):
         json_schema_extra=NOT_IDENTITY,
     )
     image_size: int | list[int] = Field(32, description="network input side in pixels, or [height, width]")
-    batch_size: int = Field(32, ge=1, le=65536, description="images per step and process")
+    batch_size: int | Auto = Field(32, description="images per step and process; auto: what the memory holds")
     num_workers: int | Auto = Field(
         "auto", description="loader processes; auto: by cores and dataset", json_schema_extra=NOT_IDENTITY
     )
@@ -113,6 +112,13 @@ class DataConfig(Section):
             raise ValueError("must be one side or [height, width], each from 8 to 4096 pixels")
         return value
 
+    @field_validator("batch_size")
+    @classmethod
+    def _batch(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and not 1 <= value <= 65536:
+            raise ValueError("must be auto or from 1 to 65536 images")
+        return value
+
     @field_validator("num_workers", "prefetch_factor")
     @classmethod
     def _not_negative(cls, value: int | str) -> int | str:
@@ -147,103 +153,6 @@ class DataConfig(Section):
         if value is not None and not 0 < value[0] <= value[1] <= 1:
             raise ValueError("must be [min, max] with 0 < min <= max <= 1")
         return value
-
-
-class TrainerConfig(Section):
-    """How it is trained."""
-
-    max_epochs: int = Field(10, ge=1, le=100000)
-    limit_train_batches: int | None = Field(None, ge=1, description="batches per epoch; null: all")
-    limit_val_batches: int | None = Field(None, ge=1, description="batches per evaluation; null: all")
-    fast_dev_run: bool = Field(False, description="two batches of everything, one epoch: does it run at all?")
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd: with momentum")
-    learning_rate: float = Field(0.05, gt=0, le=100, description="peak, after the warm-up")
-    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
-    nesterov: bool = Field(False, description="sgd only")
-    beta1: float = Field(0.9, ge=0, lt=1, description="adamw only")
-    beta2: float = Field(0.999, ge=0, lt=1, description="adamw only")
-    weight_decay: float = Field(5e-4, ge=0, le=1, description="not applied to biases and norms")
-    schedule: Literal["constant", "cosine", "step", "one_cycle"] = Field("cosine")
-    warmup_epochs: float = Field(0.0, ge=0, description="linear warm-up from 1 % of the rate")
-    step_epochs: list[float] = Field([], description="step schedule: epochs at which the rate drops")
-    step_gamma: float = Field(0.1, gt=0, le=1, description="step schedule: factor of each drop")
-    min_lr_ratio: float = Field(0.0, ge=0, le=1, description="last / peak rate, cosine and one_cycle")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    mixup_alpha: float = Field(0.0, ge=0, le=10, description="Beta(alpha, alpha); 0: no mixup")
-    ema_decay: float = Field(0.0, ge=0, lt=1, description="0: no averaged weights")
-    precision: str = Field("fp32", description="fp32, bf16 or fp16 (32 and 16 are accepted)")
-    amp_level: Literal["O1", "O2"] = Field("O1", description="with bf16 or fp16")
-    accumulate_grad_batches: int = Field(1, ge=1, le=4096)
-    gradient_clip_val: float | None = Field(None, gt=0, description="global norm; null: none")
-    early_stopping_patience: int | None = Field(None, ge=1, description="epochs without improvement; null: none")
-    early_stopping_min_delta: float = Field(0.0, ge=0)
-    accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", json_schema_extra=NOT_IDENTITY)
-    devices: int | str = Field(
-        "auto",
-        description="process count, 'auto', or a device such as 'gpu:0'",
-        json_schema_extra=NOT_IDENTITY,
-    )
-    cpu_threads: int | Auto = Field(
-        "auto", description="auto: all cores, unless OMP_NUM_THREADS is set", json_schema_extra=NOT_IDENTITY
-    )
-    fast_conv: bool = Field(True, description="small maps as one product for the batch, when training on a CPU")
-    fast_depthwise: bool | Auto = Field(
-        "auto", description="depthwise convolutions by a compiled kernel, when training on a CPU; auto: where it runs"
-    )
-    save_every_n_steps: int | None = Field(
-        None, ge=1, description="besides every epoch", json_schema_extra=NOT_IDENTITY
-    )
-    keep_last: int = Field(2, ge=1, description="newest checkpoints kept", json_schema_extra=NOT_IDENTITY)
-    keep_top_k: int = Field(
-        1, ge=1, description="best checkpoints kept, by validation metric", json_schema_extra=NOT_IDENTITY
-    )
-    log_every_n_steps: int = Field(10, ge=1, json_schema_extra=NOT_IDENTITY)
-    loggers: list[Literal["visualdl", "tensorboard", "wandb"]] = Field(["visualdl"], json_schema_extra=NOT_IDENTITY)
-    max_retries: int = Field(
-        3,
-        ge=0,
-        le=100,
-        description="restarts of a crashed run, from its last checkpoint",
-        json_schema_extra=NOT_IDENTITY,
-    )
-    retry_delay: float = Field(
-        5.0,
-        ge=0,
-        le=86400,
-        description="seconds before a restart, doubled each time",
-        json_schema_extra=NOT_IDENTITY,
-    )
-
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _precision(cls, value: object) -> str:
-        known = {"32": "fp32", "fp32": "fp32", "16": "fp16", "fp16": "fp16", "bf16": "bf16"}
-        name = str(value).lower()
-        if name not in known:
-            raise ValueError("must be fp32, bf16 or fp16 (32 and 16 are accepted)")
-        return known[name]
-
-    @field_validator("cpu_threads")
-    @classmethod
-    def _threads(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and not 1 <= value <= 1024:
-            raise ValueError("must be auto or from 1 to 1024")
-        return value
-
-    @field_validator("devices")
-    @classmethod
-    def _devices(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 1:
-            raise ValueError("must be auto, a device such as gpu:0, or >= 1")
-        if isinstance(value, str) and value not in ("auto", "cpu") and not value.removeprefix("gpu:").isdigit():
-            raise ValueError("must be auto, cpu, a device such as gpu:0, or a process count")
-        return value
-
-    @model_validator(mode="after")
-    def _steps_named(self) -> TrainerConfig:
-        if self.schedule == "step" and not self.step_epochs:
-            raise ValueError("schedule: step needs step_epochs, for instance [30, 60, 90]")
-        return self
 
 
 class QuantizeConfig(Section):

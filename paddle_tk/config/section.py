@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+Auto = Literal["auto"]
 NOT_IDENTITY: dict[str, Any] = {"identity": False}
+# Of a field that came after the first runs: part of the hash where it is not the default, so that theirs still holds.
+ADDED_LATER: dict[str, Any] = {"identity": "unless default"}
 
 
 class Section(BaseModel):

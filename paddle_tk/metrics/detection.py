@@ -149,6 +149,22 @@ class DetectionMetric:
         )
         self._evaluated = None
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns what was added as arrays that ``add_arrays`` takes, for instance in another process."""
+        names = [field.name for field in fields(ImageBoxes)]
+        counts = [[len(getattr(image, name)) for name in names] for image in self._images]
+        joined = {name: self._joined(name) for name in names} if self._images else {}
+        return {"counts": np.array(counts, np.int64).reshape(-1, len(names)), **joined}
+
+    def add_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Adds the images of another metric's ``arrays()``."""
+        names = [field.name for field in fields(ImageBoxes)]
+        ends = np.cumsum(arrays["counts"], axis=0)
+        for counts, end in zip(arrays["counts"], ends, strict=True):
+            parts = {name: arrays[name][e - c : e] for name, c, e in zip(names, counts, end, strict=True)}
+            self._images.append(ImageBoxes(**parts))
+        self._evaluated = None
+
     def result(self) -> DetectionFigures:
         """Returns the figures over all images.
 

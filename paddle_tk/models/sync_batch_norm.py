@@ -1,0 +1,121 @@
+"""Batch normalisation over the images of all processes of a training.
+
+Every process sums its activations and their squares, the sums are added up over the processes, and all normalise by the
+same mean and variance; the backward pass adds up two sums in the same way. The result is that of one process that holds
+the whole batch, for any split of it, a process without an image of its own included. Paddle's own ``SyncBatchNorm``
+runs on GPUs only and gives every process the same weight.
+
+Formulas: S. Ioffe and C. Szegedy, arXiv 1502.03167, with the biased variance in the running statistics, as Paddle's
+``BatchNorm2D`` has it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import paddle
+from paddle import nn
+
+
+class Job(Protocol):
+    """What is asked of the processes.
+
+    Attributes:
+        training: Whether a training batch is under way.
+        own_images: Images of this process in it.
+    """
+
+    @property
+    def training(self) -> bool: ...
+
+    @property
+    def own_images(self) -> int: ...
+
+    def add_up(self, tensor: paddle.Tensor) -> None:
+        """Replaces a tensor by its sum over all processes."""
+
+
+def use_sync_batch_norm(network: nn.Layer, job: Job) -> int:
+    """Lets a network's batch norms see the images of all processes while it trains.
+
+    Parameters, buffers and their names stay; evaluation is Paddle's own.
+
+    Args:
+        network: Changed in place.
+        job: The processes.
+
+    Returns:
+        How many layers were changed.
+    """
+    layers = [layer for layer in network.sublayers(include_self=True) if isinstance(layer, nn.BatchNorm2D)]
+    for layer in layers:
+        layer.forward = _Forward(layer, job)
+    return len(layers)
+
+
+class _Forward:
+    """The forward of one layer: normalised over all processes in a training batch, Paddle's own elsewhere."""
+
+    def __init__(self, layer: Any, job: Job) -> None:
+        self.layer, self.job, self.plain = layer, job, layer.forward
+
+    def __call__(self, x: paddle.Tensor) -> paddle.Tensor:
+        if not (self.layer.training and self.job.training):
+            return self.plain(x)
+        y, mean, variance = _Normalise.apply(
+            x, self.layer.weight, self.layer.bias, job=self.job, epsilon=self.layer._epsilon
+        )
+        keep = float(self.layer._momentum)
+        with paddle.no_grad():
+            for running, value in ((self.layer._mean, mean), (self.layer._variance, variance)):
+                paddle.assign(running * keep + value.detach() * (1.0 - keep), running)
+        return y
+
+
+def _per_channel(value: paddle.Tensor) -> paddle.Tensor:
+    return value.reshape([1, -1, 1, 1])
+
+
+class _Normalise(paddle.autograd.PyLayer):
+    """(x - mean) / sqrt(variance + epsilon) * weight + bias, mean and variance over all processes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, job: Job, epsilon: float
+    ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+        wide = x.astype("float32")
+        count, mean, variance = _statistics(wide, job)
+        scale = (variance + epsilon).rsqrt()
+        normal = (wide - _per_channel(mean)) * _per_channel(scale)
+        ctx.save_for_backward(normal, weight, scale)
+        ctx.job, ctx.count = job, count
+        y = normal * _per_channel(weight) + _per_channel(bias)
+        ctx.mark_non_differentiable(mean, variance)
+        return y.astype(x.dtype), mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, dy: paddle.Tensor, *of_statistics: Any) -> tuple[paddle.Tensor, ...]:
+        normal, weight, scale = ctx.saved_tensor()
+        wide = dy.astype("float32")
+        d_bias, d_weight = wide.sum([0, 2, 3]), (wide * normal).sum([0, 2, 3])
+        sums = paddle.stack([d_bias, d_weight])
+        ctx.job.add_up(sums)
+        inner = wide - (_per_channel(sums[0]) + normal * _per_channel(sums[1])) / ctx.count
+        dx = inner * _per_channel(weight * scale)
+        return dx.astype(dy.dtype), d_weight, d_bias
+
+
+def _statistics(x: paddle.Tensor, job: Job) -> tuple[float, paddle.Tensor, paddle.Tensor]:
+    """Returns the positions per channel, the mean and the biased variance over all processes.
+
+    Two rounds, mean first: the difference of mean square and squared mean loses the digits of a small variance.
+    """
+    counts = 0 if job.own_images == 0 else int(x.shape[0]) * int(x.shape[2]) * int(x.shape[3])
+    weight = 1.0 if counts else 0.0
+    first = paddle.concat([x.sum([0, 2, 3]) * weight, paddle.to_tensor([float(counts)])])
+    job.add_up(first)
+    total = float(first[-1])
+    mean = first[:-1] / total
+    second = ((x - _per_channel(mean)) ** 2).sum([0, 2, 3]) * weight
+    job.add_up(second)
+    return total, mean, second / total
