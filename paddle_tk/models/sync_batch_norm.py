@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import paddle
 from paddle import nn
+from paddle.nn.layer.norm import _BatchNormBase
 
 
 class Job(Protocol):
@@ -51,6 +52,21 @@ def use_sync_batch_norm(network: nn.Layer, job: Job) -> int:
     for layer in layers:
         layer.forward = _Forward(layer, job)
     return len(layers)
+
+
+def running_statistics(network: nn.Layer, *, synchronised: bool) -> list[paddle.Tensor]:
+    """Returns the running means and variances that a training batch moves.
+
+    Args:
+        network: The network.
+        synchronised: Leave out the layers that ``use_sync_batch_norm`` has changed, which are alike in all processes.
+    """
+    return [
+        statistic
+        for layer in network.sublayers(include_self=True)
+        if isinstance(layer, _BatchNormBase) and not (synchronised and isinstance(layer.forward, _Forward))
+        for statistic in (layer._mean, layer._variance)
+    ]
 
 
 class _Forward:

@@ -20,7 +20,9 @@ def build_optimizer(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> paddle.optimizer.Optimizer:
-    """Returns "sgd" (momentum) or "adamw"; biases and one-dimensional (norm) parameters are not decayed.
+    """Returns "sgd" (momentum), "adam" or "adamw"; biases and one-dimensional (norm) parameters are not decayed.
+
+    The decay of "sgd" and "adam" is a part of the gradient (L2), that of "adamw" is not (arXiv 1711.05101).
 
     Parameter groups are avoided on purpose: Paddle would clip the global norm of each group apart.
     """
@@ -36,6 +38,10 @@ def build_optimizer(
     for parameter in parameters:
         if parameter.ndim <= 1:
             parameter.regularizer = paddle.regularizer.L2Decay(0.0)
+    if name == "adam":
+        return paddle.optimizer.Adam(
+            schedule, beta1=beta1, beta2=beta2, parameters=parameters, weight_decay=weight_decay or None, grad_clip=clip
+        )
     return paddle.optimizer.Momentum(
         schedule, momentum=momentum, parameters=parameters, use_nesterov=nesterov,
         weight_decay=weight_decay or None, grad_clip=clip,
