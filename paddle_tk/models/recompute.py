@@ -77,6 +77,11 @@ class _Unit(NamedTuple):
     layer: Any
     run: tuple[int, int] | None = None
 
+    @property
+    def begins(self) -> str:
+        """Name of its first layer."""
+        return self.name if self.run is None else self.name.rpartition("-")[0]
+
 
 def _chosen_units(network: nn.Layer, chosen: bool | Sequence[str]) -> list[_Unit]:
     if chosen is False:
@@ -95,9 +100,9 @@ def _chosen_units(network: nn.Layer, chosen: bool | Sequence[str]) -> list[_Unit
     if unknown:
         raise _unknown(unknown, [*layers, *(unit.name for unit in blocks)])
     found = {unit.name: unit for units in named.values() for unit in units}
-    outermost = [unit for name, unit in found.items() if not any(_below(name, other) for other in found)]
+    outermost = [unit for name, unit in found.items() if not any(_below(name, other) for other in found.values())]
     order = {name: place for place, name in enumerate(layers)}
-    return sorted(outermost, key=lambda unit: order[unit.name.partition("-")[0]])
+    return sorted(outermost, key=lambda unit: order[unit.begins])
 
 
 def _unknown(names: list[str], known: list[str]) -> BadInput:
@@ -110,16 +115,12 @@ def _unknown(names: list[str], known: list[str]) -> BadInput:
     )
 
 
-def _below(name: str, other: str) -> bool:
-    """Whether ``name`` lies in ``other``, be that a layer or a run of layers."""
-    if name.startswith(f"{other}."):
-        return True
-    owner, _, run = other.rpartition(".")
-    if "-" not in run or not name.startswith(f"{owner}.") or name == other:
-        return False
-    first, last = run.split("-")
+def _below(name: str, other: _Unit) -> bool:
+    """Whether the layer ``name`` lies in ``other``."""
+    if other.run is None or not name.startswith(f"{(owner := other.name.rpartition('.')[0])}.") or name == other.name:
+        return name.startswith(f"{other.name}.")
     place = name.removeprefix(f"{owner}.").partition(".")[0]
-    return place.isdigit() and int(first) <= int(place) <= int(last)
+    return place.isdigit() and int(place) in range(*other.run)
 
 
 def _blocks(layers: dict[str, Any]) -> list[_Unit]:

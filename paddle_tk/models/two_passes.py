@@ -40,6 +40,7 @@ class TwoPasses:
         self.plain, self.layers = plain, layers
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns what ``plain`` returns."""
         tensors: list[paddle.Tensor] = []
         given = _flatten((args, kwargs), tensors)
         need = [tensor for tensor in tensors if not tensor.stop_gradient]
