@@ -30,10 +30,12 @@ from paddle_tk.training.build_task import (
 )
 from paddle_tk.training.callbacks.early_stopping import EarlyStopping
 from paddle_tk.training.callbacks.history import History
+from paddle_tk.training.callbacks.leak_watch import LeakWatch
 from paddle_tk.training.callbacks.pictures import Pictures
 from paddle_tk.training.callbacks.progress_bar import ProgressBar
 from paddle_tk.training.ema import Ema
 from paddle_tk.training.fit_model import FitModel
+from paddle_tk.training.live_tensors import LiveTensors
 from paddle_tk.training.loggers import FOLDERS, LOGGERS
 from paddle_tk.training.optim import build_optimizer
 from paddle_tk.training.precision import Precision
@@ -109,7 +111,7 @@ def build_trainer(
         train_data=loaders.train,
         val_data=loaders.val,
         test_data=loaders.test,
-        make_callbacks=_callback_maker(config, folder, loaders, output),
+        make_callbacks=_callback_maker(config, folder, loaders, device, output),
         artifact=build_artifact(config, kind, network, bundle.classes),
         output=output,
     )
@@ -235,7 +237,7 @@ def _build_model(
 
 
 def _callback_maker(
-    config: Config, folder: Path, loaders: Loaders, output: Output
+    config: Config, folder: Path, loaders: Loaders, device: str, output: Output
 ) -> Callable[[list[dict[str, Any]]], Sequence[paddle.callbacks.Callback]]:
     def make(records: list[dict[str, Any]]) -> list[paddle.callbacks.Callback]:
         trainer = config.trainer
@@ -244,8 +246,11 @@ def _callback_maker(
             LOGGERS.load(name)(folder / FOLDERS[name], name=folder.name, config=plain, replay=records)
             for name in trainer.loggers
         ]
+        watch = _leak_watch(config, folder, loaders, device, output)
+        figures = watch[0].figures if watch else dict
         callbacks = [
-            History(folder / HISTORY, sinks, trainer.log_every_n_steps, hyper_parameters=plain),
+            *watch,
+            History(folder / HISTORY, sinks, trainer.log_every_n_steps, hyper_parameters=plain, figures=figures),
             Pictures(sinks),
             ProgressBar(output, epoch_count(config), loaders.train.batches_per_epoch),
         ]
@@ -254,3 +259,18 @@ def _callback_maker(
         return callbacks
 
     return make
+
+
+def _leak_watch(config: Config, folder: Path, loaders: Loaders, device: str, output: Output) -> list[LeakWatch]:
+    trainer = config.trainer
+    if trainer.leak_watch == "off":
+        return []
+    watch = LeakWatch(
+        folder,
+        action=trainer.leak_watch,
+        batches=loaders.train.batches_per_epoch,
+        device=device,
+        warn=output.warn,
+        tensors=LiveTensors() if trainer.leak_tensors else None,
+    )
+    return [watch]

@@ -110,13 +110,15 @@ class Trainer:
 
         Raises:
             BadInput: No disk space for the checkpoints.
-            CheckFailed: The loss is no longer finite.
+            CheckFailed: The loss is no longer finite, or memory leaks and the leak watch is to stop.
         """
         self._prepare_folder()
         self._resume()
         try:
             with stop_on_signal(self._ask_to_stop):
                 self._fit()
+            if self.model.stop_error is not None:
+                raise self.model.stop_error
             return None if self.model.stop_signal is not None else self._finish()
         except OSError as error:
             # History and loggers append as they go; the last checkpoint is whole either way.
