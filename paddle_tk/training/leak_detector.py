@@ -7,8 +7,10 @@ eight times that length, which see slower leaks. Twelve blocks are growth when
 
 - nearly every later one lies above every earlier one (Kendall's rank correlation with time),
 - the rise is large, in MB and beside what the blocks scatter around a straight line,
-- it goes on: the second half rises about as fast as the first, which a filling cache does not, and
-- it is spread over the window: no jump between two blocks is a good part of it.
+- it goes on: the second half rises about as fast as the first, in the window and since the growth began, which a
+  filling cache does not, and
+- it is spread over the window: no jump between two blocks is a good part of it, and
+- it leads to where memory has not been before, which the teeth of a saw do once at most.
 
 The slope is the median of all pairs' slopes (H. Theil 1950; P. K. Sen 1968, doi 10.1080/01621459.1968.10480934), which
 a few outliers do not move. Where the growth began is the bend of the broken line, flat and then rising, that is nearest
@@ -26,11 +28,13 @@ STEPS_PER_BLOCK = 12  # of the shortest blocks
 WINDOW = 12  # blocks
 WARM_UP = 24  # steps
 _HELD = 4 * WINDOW  # blocks kept, for finding the beginning
-_LEAST_MB = 16.0
+_LEAST_MB = 24.0  # clean runs of this toolkit crept by up to 30 MB, but over several hundred steps
 _LEAST_CORRELATION = 0.8
 _LEAST_SIGNAL = 4.0  # rise over scatter
 _LARGEST_JUMP = 0.35  # of the rise
-_KEEPS_ON = 0.75  # rise of the second half over that of the first
+_KEEPS_ON = 0.75  # rise of the window's second half over that of the first
+_KEPT_ON = 0.6  # the same since the growth began
+_NEW = 0.5  # of the rise, above all that was there before
 _AGAIN = 2.0  # growth since the beginning over that of the last finding
 
 
@@ -75,13 +79,13 @@ class LeakDetector:
     def __init__(self, *, warm_up: int = WARM_UP, least_mb: float = _LEAST_MB) -> None:
         self.warm_up, self.least_mb = warm_up, least_mb
         self._seen = 0
-        self._reported_mb = 0.0
         self._begin()
 
     def _begin(self) -> None:
         self._levels = [_Level(STEPS_PER_BLOCK)]
         self._open: list[float] = []
         self._first = 0
+        self._next_mb = -np.inf
 
     def add(self, step: int, mb: float) -> Growth | None:
         """Takes the value after a step; steps come one after the other.
@@ -134,13 +138,14 @@ class LeakDetector:
     def _judge(self, level: _Level, step: int) -> Growth | None:
         if len(level.blocks) < WINDOW:
             return None
-        window = np.array([value for _, value in level.blocks][-WINDOW:])
-        if not grows(window, self.least_mb):
+        values = np.array([value for _, value in level.blocks])
+        earlier, window = values[:-WINDOW], values[-WINDOW:]
+        if window[-1] < self._next_mb or not grows(window, self.least_mb) or not _is_new(earlier, window):
             return None
         growth = _describe(level, step)
-        if growth.grown_mb < _AGAIN * self._reported_mb:
-            return None
-        self._reported_mb = growth.grown_mb
+        if growth is not None:
+            # Below it no growth has doubled: nothing needs to be computed.
+            self._next_mb = float(window[-1]) + (_AGAIN - 1) * growth.grown_mb
         return growth
 
 
@@ -168,6 +173,11 @@ def grows(values: np.ndarray, least: float) -> bool:
     )
 
 
+def _is_new(earlier: np.ndarray, window: np.ndarray) -> bool:
+    """Whether a rise leads to where memory has not been before: that of a saw-tooth does not."""
+    return bool(not len(earlier) or window[-1] - earlier.max() >= _NEW * (window[-1] - window[0]))
+
+
 def theil_sen(x: np.ndarray, y: np.ndarray) -> float:
     """Returns the median of the slopes of all pairs of points; ``x`` has no value twice."""
     one, other = np.triu_indices(len(x), 1)
@@ -180,13 +190,17 @@ def kendall(values: np.ndarray) -> float:
     return float(np.sign(values[other] - values[one]).mean())
 
 
-def _describe(level: _Level, step: int) -> Growth:
+def _describe(level: _Level, step: int) -> Growth | None:
+    """Returns the growth that a window shows; None where it has been getting slower ever since it began."""
     x = np.array([first for first, _ in level.blocks], float)
     y = np.array([value for _, value in level.blocks])
     began = _bend(x, y, level.steps)
-    since = x >= began
-    slope = theil_sen(x[since], y[since])
-    return Growth(round(began), step, slope, slope * (step - began), level.steps, int(since.sum()))
+    x, y = x[x >= began], y[x >= began]
+    half = len(x) // 2
+    if theil_sen(x[half:], y[half:]) < _KEPT_ON * theil_sen(x[: half + 1], y[: half + 1]):
+        return None
+    slope = theil_sen(x, y)
+    return Growth(round(began), step, slope, slope * (step - began), level.steps, len(x))
 
 
 def _bend(x: np.ndarray, y: np.ndarray, spacing: int) -> float:
