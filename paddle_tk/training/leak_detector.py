@@ -125,7 +125,7 @@ class LeakDetector:
         while True:
             level = self._levels[number]
             level.blocks.append(block)
-            found = found or self._judge(level, step)
+            found = found or self._judge(number, step)
             if level.half is None:
                 level.half = block
                 return found
@@ -135,14 +135,17 @@ class LeakDetector:
             if number == len(self._levels):
                 self._levels.append(_Level(2 * level.steps))
 
-    def _judge(self, level: _Level, step: int) -> Growth | None:
+    def _judge(self, number: int, step: int) -> Growth | None:
+        level = self._levels[number]
         if len(level.blocks) < WINDOW:
             return None
         values = np.array([value for _, value in level.blocks])
         earlier, window = values[:-WINDOW], values[-WINDOW:]
         if window[-1] < self._next_mb or not grows(window, self.least_mb) or not _is_new(earlier, window):
             return None
-        growth = _describe(level, step)
+        # Where the blocks do not reach back to the beginning, longer ones do.
+        reaching = (longer for longer in self._levels[number:] if _reaches_back(longer))
+        growth = _describe(next(reaching, level), step)
         if growth is not None:
             # Below it no growth has doubled: nothing needs to be computed.
             self._next_mb = float(window[-1]) + (_AGAIN - 1) * growth.grown_mb
@@ -190,10 +193,21 @@ def kendall(values: np.ndarray) -> float:
     return float(np.sign(values[other] - values[one]).mean())
 
 
+def _reaches_back(level: _Level) -> bool:
+    """Whether the blocks hold the beginning of the growth, or all there was."""
+    if len(level.blocks) < _HELD:
+        return len(level.blocks) > WINDOW // 2
+    return bool(_bend(*_points(level), level.steps) > level.blocks[0][0])
+
+
+def _points(level: _Level) -> tuple[np.ndarray, np.ndarray]:
+    first, lowest = np.array(level.blocks, float).T
+    return first, lowest
+
+
 def _describe(level: _Level, step: int) -> Growth | None:
     """Returns the growth that a window shows; None where it has been getting slower ever since it began."""
-    x = np.array([first for first, _ in level.blocks], float)
-    y = np.array([value for _, value in level.blocks])
+    x, y = _points(level)
     began = _bend(x, y, level.steps)
     x, y = x[x >= began], y[x >= began]
     half = len(x) // 2
