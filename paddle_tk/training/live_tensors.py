@@ -24,6 +24,7 @@ _DEPTH = 4  # holders of holders
 _SHOWN = 5
 _LIBRARIES = ("/site-packages/", "/lib/python", "<frozen")
 _MIB = 2**20
+_TYPES = (paddle.Tensor, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,12 @@ class LiveTensors:
 def living() -> Iterator[Any]:
     """Yields every tensor and every array that owns its numbers, each once."""
     seen: set[int] = set()
-    for container in gc.get_objects():
-        for item in gc.get_referents(container):
-            if not isinstance(item, paddle.Tensor | np.ndarray):
-                continue
-            owner = _owner(item) if isinstance(item, np.ndarray) else item
-            if owner is not None and id(owner) not in seen:
-                seen.add(id(owner))
-                yield owner
+    # All at once: every list that is made is costly while tracemalloc runs.
+    for item in [item for item in gc.get_referents(*gc.get_objects()) if isinstance(item, _TYPES)]:
+        owner = _owner(item) if isinstance(item, np.ndarray) else item
+        if owner is not None and id(owner) not in seen:
+            seen.add(id(owner))
+            yield owner
 
 
 def _owner(array: np.ndarray) -> np.ndarray | None:

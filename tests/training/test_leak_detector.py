@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_a_leak_that_comes_in_large_pieces_is_found() -> None:
 def test_findings_come_again_only_when_growth_has_doubled() -> None:
     found = _watch(_made(lambda t, rng: t, 0))
     assert 3 <= len(found) <= 5
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         assert after.grown_mb >= 1.9 * before.grown_mb
 
 
