@@ -1,8 +1,8 @@
 """Batches as Paddle tensors. Order and augmentation are functions of (seed, epoch, sample, batch step) alone.
 
-Neither the number of workers nor a stop and resume in the middle of an epoch changes a single byte of any
-batch, nor does the number of processes that share one: each reads its part of the same batches. Images with one label and images with boxes pass through the same code: a batch is [images, labels], where
-the transform decides what labels are.
+Neither the number of workers nor a stop and resume in the middle of an epoch changes a single byte of any batch, nor
+does the number of processes that share one: each reads its part of the same batches. Images with one label and images
+with boxes pass through the same code: a batch is [images, labels], where the transform decides what labels are.
 """
 
 from __future__ import annotations

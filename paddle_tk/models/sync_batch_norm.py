@@ -17,20 +17,19 @@ import paddle
 from paddle import nn
 from paddle.nn.layer.norm import _BatchNormBase
 
+from paddle_tk.models.two_passes import once
+
 
 class Job(Protocol):
-    """What is asked of the processes.
-
-    Attributes:
-        training: Whether a training batch is under way.
-        own_images: Images of this process in it.
-    """
+    """What is asked of the processes."""
 
     @property
-    def training(self) -> bool: ...
+    def training(self) -> bool:
+        """Whether a training batch is under way."""
 
     @property
-    def own_images(self) -> int: ...
+    def own_images(self) -> int:
+        """Images of this process in it."""
 
     def add_up(self, tensor: paddle.Tensor) -> None:
         """Replaces a tensor by its sum over all processes."""
@@ -76,7 +75,7 @@ class _Forward:
         self.layer, self.job, self.plain = layer, job, layer.forward
 
     def __call__(self, x: paddle.Tensor) -> paddle.Tensor:
-        if not (self.layer.training and self.job.training):
+        if not once(lambda: bool(self.layer.training and self.job.training)):
             return self.plain(x)
         y, mean, variance = _Normalise.apply(
             x, self.layer.weight, self.layer.bias, job=self.job, epsilon=self.layer._epsilon
@@ -100,11 +99,12 @@ class _Normalise(paddle.autograd.PyLayer):
         ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, job: Job, epsilon: float
     ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
         wide = x.astype("float32")
-        count, mean, variance = _statistics(wide, job)
+        # A recomputed layer takes those of its first pass: the other processes are asked once.
+        count, mean, variance = once(lambda: _statistics(wide, job))
         scale = (variance + epsilon).rsqrt()
         normal = (wide - _per_channel(mean)) * _per_channel(scale)
         ctx.save_for_backward(normal, weight, scale)
-        ctx.job, ctx.count = job, count
+        ctx.job, ctx.count, ctx.counts = job, count, job.own_images > 0
         y = normal * _per_channel(weight) + _per_channel(bias)
         ctx.mark_non_differentiable(mean, variance)
         return y.astype(x.dtype), mean, variance
@@ -116,7 +116,8 @@ class _Normalise(paddle.autograd.PyLayer):
         d_bias, d_weight = wide.sum([0, 2, 3]), (wide * normal).sum([0, 2, 3])
         sums = paddle.stack([d_bias, d_weight])
         ctx.job.add_up(sums)
-        inner = wide - (_per_channel(sums[0]) + normal * _per_channel(sums[1])) / ctx.count
+        # Images that were not in the statistics have no part in their gradient either.
+        inner = wide - (_per_channel(sums[0]) + normal * _per_channel(sums[1])) / ctx.count if ctx.counts else wide
         dx = inner * _per_channel(weight * scale)
         return dx.astype(dy.dtype), d_weight, d_bias
 

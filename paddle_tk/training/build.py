@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.datasets import load_dataset
 from paddle_tk.data.loader import EvalLoader, TrainLoader, choose_workers
 from paddle_tk.data.shares import Share
-from paddle_tk.errors import BadInput
+from paddle_tk.errors import BadInput, some
+from paddle_tk.models.recompute import use_recompute
 from paddle_tk.models.small_map_conv import use_small_map_conv
+from paddle_tk.training.build_callbacks import build_callbacks
 from paddle_tk.training.build_ranks import Batches, check_same, check_shares, join_network, share_batches
 from paddle_tk.training.build_task import (
     TaskKind,
@@ -29,18 +31,12 @@ from paddle_tk.training.build_task import (
     check_settings,
     task_kind,
 )
-from paddle_tk.training.callbacks.early_stopping import EarlyStopping
-from paddle_tk.training.callbacks.history import History
-from paddle_tk.training.callbacks.pictures import Pictures
-from paddle_tk.training.callbacks.progress_bar import ProgressBar
 from paddle_tk.training.distributed import Parallel
 from paddle_tk.training.ema import Ema
 from paddle_tk.training.fit_model import FitModel
-from paddle_tk.training.loggers import FOLDERS, LOGGERS
 from paddle_tk.training.optim import build_optimizer
 from paddle_tk.training.precision import Precision
 from paddle_tk.training.rng import seed_everything
-from paddle_tk.training.run_folder import HISTORY
 from paddle_tk.training.schedule import learning_rate_factor
 from paddle_tk.training.steps.base import TaskStep
 from paddle_tk.training.together import Together
@@ -104,6 +100,7 @@ def build_trainer(
     if adapt is not None:
         adapt(network, bundle)
     join_network(config, network, parallel)
+    recompute_layers(config, network, output)
     step = build_step(config, kind, network, bundle.classes, parallel)
     model = _build_model(config, network, step, loaders.train, batches.accumulate, device, output, parallel)
     return Trainer(
@@ -112,11 +109,14 @@ def build_trainer(
         train_data=loaders.train,
         val_data=loaders.val,
         test_data=loaders.test,
-        make_callbacks=_callback_maker(config, folder, loaders, output, parallel is None or parallel.writes),
+        make_callbacks=build_callbacks(
+            config, folder, epochs=epoch_count(config), batches=loaders.train.batches_per_epoch, device=device,
+            output=output, writes=parallel is None or parallel.writes,
+        ),
         artifact=build_artifact(config, kind, network, bundle.classes),
         output=output,
         parallel=parallel,
-    )
+    )  # fmt: skip
 
 
 def _settings(
@@ -189,6 +189,17 @@ def use_fast_kernels(config: Config, network: paddle.nn.Layer, device: str) -> N
         from paddle_tk.models.depthwise import use_fast_depthwise  # loads a compiler
 
         use_fast_depthwise(network, required=wanted is True)
+
+
+def recompute_layers(config: Config, network: paddle.nn.Layer, output: Output) -> None:
+    """Lets the chosen layers of the network give up their activations, and says which.
+
+    Raises:
+        BadInput: A layer that the network does not have.
+    """
+    names = use_recompute(network, config.trainer.recompute)
+    if names:
+        output.say(f"recompute: {len(names)} layers compute twice and keep their inputs only: {some(names)}")
 
 
 def build_loaders(
@@ -264,31 +275,3 @@ def _build_model(
     model = FitModel(network, task=step, precision=precision, ema=ema, together=together)
     model.prepare(optimizer, step.loss, step.metrics)
     return model
-
-
-def _callback_maker(
-    config: Config, folder: Path, loaders: Loaders, output: Output, writes: bool
-) -> Callable[[list[dict[str, Any]]], Sequence[paddle.callbacks.Callback]]:
-    def make(records: list[dict[str, Any]]) -> list[paddle.callbacks.Callback]:
-        trainer = config.trainer
-        callbacks = _writing_callbacks(config, folder, loaders, output, records) if writes else []
-        if trainer.early_stopping_patience is not None:
-            callbacks.append(EarlyStopping(trainer.early_stopping_patience, trainer.early_stopping_min_delta))
-        return callbacks
-
-    return make
-
-
-def _writing_callbacks(
-    config: Config, folder: Path, loaders: Loaders, output: Output, records: list[dict[str, Any]]
-) -> list[paddle.callbacks.Callback]:
-    plain = config.model_dump(mode="json")
-    sinks = [
-        LOGGERS.load(name)(folder / FOLDERS[name], name=folder.name, config=plain, replay=records)
-        for name in config.trainer.loggers
-    ]
-    return [
-        History(folder / HISTORY, sinks, config.trainer.log_every_n_steps, hyper_parameters=plain),
-        Pictures(sinks),
-        ProgressBar(output, epoch_count(config), loaders.train.batches_per_epoch),
-    ]

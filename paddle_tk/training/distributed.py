@@ -1,7 +1,7 @@
 """Several processes that train one network: what they say to each other, and nothing else.
 
-hapi's own way (``paddle.Model`` wraps the network in ``DataParallel``) trains the ranks apart on a CPU in Paddle 3.3 and
-weighs every rank alike, so it is switched off: gradients are summed here, each weighted by its rank's share of the
+hapi's own way (``paddle.Model`` wraps the network in ``DataParallel``) trains the ranks apart on a CPU in Paddle 3.3
+and weighs every rank alike, so it is switched off: gradients are summed here, each weighted by its rank's share of the
 images, which makes the result that of one process with the whole batch, whatever the split. Batch-norm statistics that
 are not synchronised are averaged by images after every batch, so that every rank holds the same state, one rank can
 write it, and any number of processes can go on from it.

@@ -17,7 +17,7 @@ import numpy as np
 import paddle
 from paddle.hapi.callbacks import LRScheduler, config_callbacks
 
-from paddle_tk.errors import CheckFailed
+from paddle_tk.errors import CheckFailed, PaddleTkError
 from paddle_tk.training.ema import Ema
 from paddle_tk.training.precision import Precision
 from paddle_tk.training.progress import Progress
@@ -33,8 +33,8 @@ class FitModel(paddle.Model):
         task: What is particular to the task: loss, figures, pictures.
         precision: Autocast and loss scaling.
         ema: Averaged weights, used in evaluation; None: none.
-        together: The processes that share every batch, in which it then goes through all methods at the same time; None:
-            this one alone.
+        together: The processes that share every batch and go through all methods at the same time; None: this one
+            alone.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class FitModel(paddle.Model):
         self.history: list[dict[str, Any]] = []
         self.stop_signal: int | None = None
         self.stop_now = False
+        self.stop_error: PaddleTkError | None = None
         self._epochs = 1
         self._eval_loss, self._eval_samples = 0.0, 0
         self._train_data: Any = None
@@ -73,7 +74,8 @@ class FitModel(paddle.Model):
 
         ``on_epoch_end`` comes after the evaluation, with its figures under "val_..." in the logs; all else is in hapi's
         order. ``progress.finished`` ends the run after the epoch; ``stop_now`` ends it before the next batch, which a
-        callback that saved the state sets once ``stop_signal`` is there.
+        callback that saved the state sets once ``stop_signal`` is there. A callback that ends it for a reason calls
+        ``ask_to_stop`` and sets ``stop_error``, which the trainer raises then.
 
         Args:
             train_data: A ``TrainLoader``.

@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 
 from paddle_tk.console import Output
-from paddle_tk.errors import ArtifactError, BadInput
+from paddle_tk.errors import ArtifactError, BadInput, CheckFailed
 from paddle_tk.files import atomic_folder, remove_leftovers, require_free_space, sha256_file, write_error, write_json
 from paddle_tk.manifest import write_manifest
 from paddle_tk.models.weights import FILE_NAME, write_safetensors
@@ -116,7 +116,7 @@ class Trainer:
 
         Raises:
             BadInput: No disk space for the checkpoints.
-            CheckFailed: The loss is no longer finite.
+            CheckFailed: The loss is no longer finite, or memory leaks and the leak watch is to stop.
             LostProcess: Another process of the job is gone.
         """
         try:
@@ -125,6 +125,7 @@ class Trainer:
             self._resume()
             with stop_on_signal(self._ask_to_stop):
                 self._fit()
+            self._raise_reason()
             result = None if self.model.stop_signal is not None else self._finish()
             if self.parallel is not None:
                 self.parallel.close()
@@ -155,6 +156,15 @@ class Trainer:
     def _ask_to_stop(self, number: int) -> None:
         self.model.ask_to_stop(number)
         self.output.errors.print("stopping: saving after the running update; once more ends it at once")
+
+    def _raise_reason(self) -> None:
+        """Raises, in all processes, what a callback of the first one has ended the training for."""
+        error = self.model.stop_error
+        if self.parallel is not None and self.model.stop_signal is not None:
+            told = self.parallel.broadcast_json(None if error is None else [error.problem, error.fix])
+            error = None if told is None else CheckFailed(*told)
+        if error is not None:
+            raise error
 
     def _prepare_folder(self) -> None:
         settings = self.settings
