@@ -143,8 +143,11 @@ class Sharding:
         """Hands this process's parts of the held state to the optimizer, which takes them up when it needs them."""
         inner = self._inner()
         parts = divide_state(self._held, self._pieces(network))
+        shapes = {p.name: p.shape for p in network.parameters()}  # slices and buffers are flat
         inner._accumulators_holder = {
-            f"{owner}_{kind}": paddle.to_tensor(array) for (owner, kind), array in parts.items() if kind != _MASTER
+            f"{owner}_{kind}": paddle.to_tensor(array if array.size == 1 else array.reshape(shapes.get(owner, [-1])))
+            for (owner, kind), array in parts.items()
+            if kind != _MASTER
         }
         for (owner, kind), array in parts.items():
             if kind == _MASTER and owner in inner._master_weights:

@@ -34,3 +34,12 @@ def test_load_goes_on_where_state_was_taken() -> None:
 def test_load_refuses_when_the_parts_are_others() -> None:
     with pytest.raises(ValueError, match="expected \\['cls'\\]"):
         LossParts(("cls",)).load(LossParts(("box",)).state())
+
+
+def test_numbers_of_two_add_up_when_each_has_counted_other_images() -> None:
+    one, other, whole = LossParts(("box", "cls")), LossParts(("box", "cls")), LossParts(("box", "cls"))
+    one.update({"box": 1.0, "cls": 3.0}, 3)
+    other.update({"box": 5.0, "cls": 7.0}, 1)
+    whole.take(one.numbers() + other.numbers())
+    assert whole.accumulate() == [2.0, 4.0]
+    assert whole.state()["samples"] == 4

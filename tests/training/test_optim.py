@@ -41,3 +41,18 @@ def test_clipping_bounds_the_norm_over_all_parameters(name: str) -> None:
         sum(float(((p.numpy() - b) ** 2).sum()) for p, b in zip(network.parameters(), before, strict=True))
     )
     assert moved == pytest.approx(0.5, rel=1e-4)
+
+
+def test_decay_is_a_part_of_the_gradient_when_the_optimizer_is_adam() -> None:
+    network = small.network()
+    before = {name: p.numpy().copy() for name, p in network.named_parameters() if not p.stop_gradient}
+    optimizer = build_optimizer("adam", network, learning_rate=0.1, factor=lambda update: 1.0, weight_decay=0.5)
+    sum((p * 0).sum() for p in network.parameters()).backward()
+    optimizer.step()
+    for name, parameter in network.named_parameters():
+        if parameter.stop_gradient:
+            continue
+        # Adam's first step is the rate in the direction of the gradient, which is the decay alone here.
+        gradient = 0.5 * before[name] if parameter.ndim > 1 else 0.0 * before[name]
+        expected = before[name] - 0.1 * gradient / (np.abs(gradient) + 1e-8)
+        np.testing.assert_allclose(parameter.numpy(), expected, atol=1e-5)
