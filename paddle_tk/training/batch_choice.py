@@ -181,14 +181,15 @@ def memory_watched(folder: Path, batch: int, *, main_process: bool = True) -> It
     Args:
         folder: The run folder; where it holds no ``batch.json``, the batch was the user's own and is not changed.
         batch: Images of one process in a step, for the message.
-        main_process: Whether this process writes into the run folder.
+        main_process: Whether this process notes how far the run has come; memory may run out in any of a job.
 
     Raises:
         StartAgain: An automatic batch was halved; the same command trains with it.
         CheckFailed: Memory ran out and there is nothing to try.
     """
-    choice = read_choice(folder) if main_process else None
-    _note_running(folder, choice, True)
+    choice = read_choice(folder)
+    if main_process:
+        change(folder, running=True)
     try:
         yield
     except Exception as error:
@@ -196,18 +197,16 @@ def memory_watched(folder: Path, batch: int, *, main_process: bool = True) -> It
             raise
         if choice is None:
             raise _own_batch(batch) from error
-        smaller = back_off(folder, read_choice(folder) or choice, "memory ran out")
+        current = read_choice(folder) or choice
+        if current.picked == choice.picked:  # no other process of the job was quicker
+            current = back_off(folder, current, "memory ran out")
         raise StartAgain(
             f"memory ran out with a batch of {choice.picked} (data.batch_size=auto)",
-            f"none needed, the training starts again with {smaller.picked}",
+            f"none needed, the training starts again with {current.picked}",
         ) from error
     finally:
-        _note_running(folder, choice, False)  # a killed process does not come here
-
-
-def _note_running(folder: Path, choice: BatchChoice | None, value: bool) -> None:
-    if choice is not None:
-        change(folder, running=value)
+        if main_process:
+            change(folder, running=False)  # a killed process does not come here
 
 
 def _own_batch(batch: int) -> CheckFailed:
