@@ -99,7 +99,9 @@ def _pool_to(grid: int, sides: tuple[int, int]) -> Any:
         raise BadInput(f"a feature map of {sides} cannot be pooled to {grid}x{grid}", "use larger images")
     strides = [side // grid for side in sides]
     windows = [side - (grid - 1) * stride for side, stride in zip(sides, strides, strict=True)]
-    return nn.AvgPool2D(kernel_size=windows, stride=strides)
+    pool = nn.AvgPool2D(kernel_size=windows, stride=strides)
+    pool.grid = grid
+    return pool
 
 
 class SpreadMean(nn.Layer):

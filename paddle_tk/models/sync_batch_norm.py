@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import paddle
 from paddle import nn
 
+from paddle_tk.models.two_passes import once
+
 
 class Job(Protocol):
     """What is asked of the processes.
@@ -60,7 +62,7 @@ class _Forward:
         self.layer, self.job, self.plain = layer, job, layer.forward
 
     def __call__(self, x: paddle.Tensor) -> paddle.Tensor:
-        if not (self.layer.training and self.job.training):
+        if not once(lambda: bool(self.layer.training and self.job.training)):
             return self.plain(x)
         y, mean, variance = _Normalise.apply(
             x, self.layer.weight, self.layer.bias, job=self.job, epsilon=self.layer._epsilon
@@ -84,7 +86,8 @@ class _Normalise(paddle.autograd.PyLayer):
         ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, job: Job, epsilon: float
     ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
         wide = x.astype("float32")
-        count, mean, variance = _statistics(wide, job)
+        # A recomputed layer takes those of its first pass: the other processes are asked once.
+        count, mean, variance = once(lambda: _statistics(wide, job))
         scale = (variance + epsilon).rsqrt()
         normal = (wide - _per_channel(mean)) * _per_channel(scale)
         ctx.save_for_backward(normal, weight, scale)

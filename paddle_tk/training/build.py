@@ -15,7 +15,8 @@ from paddle_tk.console import Output
 from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.datasets import load_dataset
 from paddle_tk.data.loader import EvalLoader, TrainLoader, choose_workers
-from paddle_tk.errors import BadInput
+from paddle_tk.errors import BadInput, some
+from paddle_tk.models.recompute import use_recompute
 from paddle_tk.models.small_map_conv import use_small_map_conv
 from paddle_tk.training.build_task import (
     TaskKind,
@@ -86,6 +87,7 @@ def build_trainer(
     use_fast_kernels(config, network, device)
     if adapt is not None:
         adapt(network, bundle)
+    recompute_layers(config, network, output)
     step = build_step(config, kind, network, bundle.classes)
     model = _build_model(config, network, step, loaders.train, device, output)
     settings = TrainerSettings(
@@ -164,6 +166,17 @@ def use_fast_kernels(config: Config, network: paddle.nn.Layer, device: str) -> N
         from paddle_tk.models.depthwise import use_fast_depthwise  # loads a compiler
 
         use_fast_depthwise(network, required=wanted is True)
+
+
+def recompute_layers(config: Config, network: paddle.nn.Layer, output: Output) -> None:
+    """Lets the chosen layers of the network give up their activations, and says which.
+
+    Raises:
+        BadInput: A layer that the network does not have.
+    """
+    names = use_recompute(network, config.trainer.recompute)
+    if names:
+        output.say(f"recompute: {len(names)} layers compute twice and keep their inputs only: {some(names)}")
 
 
 def build_loaders(config: Config, kind: TaskKind, bundle: DatasetBundle) -> Loaders:

@@ -20,6 +20,10 @@ LEVELS = len(STRIDES)
 _PUBLISHED_CLASSES = 80
 
 
+class Branch(nn.Sequential):
+    """One output of one level."""
+
+
 class Head(nn.Layer):
     """Box distances and class logits on every level.
 
@@ -52,7 +56,7 @@ class Head(nn.Layer):
 
 
 def _box_branch(channels: int, width: int, act: str) -> Any:
-    return nn.Sequential(
+    return Branch(
         ("conv1", ConvNorm(channels, width, 3, act=act)),
         ("conv2", ConvNorm(width, width, 3, act=act)),
         ("out", conv(width, 4 * BINS, 1, bias=True)),
@@ -60,7 +64,7 @@ def _box_branch(channels: int, width: int, act: str) -> Any:
 
 
 def _class_branch(channels: int, width: int, num_classes: int, act: str) -> Any:
-    return nn.Sequential(
+    return Branch(
         ("depthwise1", ConvNorm(channels, channels, 3, groups=channels, act=act)),
         ("pointwise1", ConvNorm(channels, width, 1, act=act)),
         ("depthwise2", ConvNorm(width, width, 3, groups=width, act=act)),
