@@ -57,6 +57,12 @@ def test_load_config_names_key_and_value_when_a_value_cannot_be(override: str, e
         load_config(None, [override])
 
 
+def test_load_config_reads_off_as_the_word_and_refuses_what_needs_the_leak_watch() -> None:
+    assert load_config(None, ["trainer.leak_watch=off"]).config.trainer.leak_watch == "off"
+    with pytest.raises(ConfigError, match="leak_tensors needs leak_watch=warn or stop"):
+        load_config(None, ["trainer.leak_watch=off", "trainer.leak_tensors=true"])
+
+
 def test_load_config_replaces_the_group_when_chosen_on_the_command_line(tmp_path: Path) -> None:
     primary = tmp_path / "mine.yaml"
     primary.write_text(
