@@ -33,7 +33,7 @@ def _room(*limits: MemoryLimit, trial: Trial = TRIAL, on_gpu: bool = False) -> R
     return Room(limits, trial, Linear(), on_gpu, device_mb=400.0 if on_gpu else 0.0, queued=4)
 
 
-@pytest.fixture()
+@pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[Room]:
     """The room that a machine is found to have; the machine is the boundary."""
     rooms: list[Room] = []
@@ -64,7 +64,7 @@ def test_needed_memory_of_a_gpu_is_its_own_when_the_tensors_lie_there() -> None:
     assert room.for_training_mb == pytest.approx(7600.0)
 
 
-@pytest.mark.parametrize(("total_mb", "picked"), [(4000.0, 192), (2500.0, 96), (1000.0, 16), (560.0, 2)])
+@pytest.mark.parametrize(("total_mb", "picked"), [(4000.0, 192), (2500.0, 96), (1000.0, 24), (560.0, 2)])
 def test_choice_shrinks_with_the_memory(total_mb: float, picked: int, measured: list[Room], tmp_path: Path) -> None:
     measured.append(_room(MemoryLimit("free RAM", total_mb, "resident")))
     assert _choose(tmp_path) == picked
@@ -72,7 +72,7 @@ def test_choice_shrinks_with_the_memory(total_mb: float, picked: int, measured: 
     assert (written["picked"], written["limit"], written["confirmed"]) == (picked, "free RAM", False)
     if picked > TRIAL_BATCH:
         assert measured[0].holds(picked)
-        assert not measured[0].holds(picked * 3 // 2 if picked >= 32 else picked * 2)
+        assert not measured[0].holds(picked * 3 // 2)
 
 
 def test_choice_is_bounded_by_the_images_when_memory_is_plenty(measured: list[Room], tmp_path: Path) -> None:
@@ -99,25 +99,25 @@ def test_choice_refuses_when_the_target_leaves_only_what_does_not_fit(measured: 
 
 def test_choice_is_kept_when_the_run_goes_on(measured: list[Room], tmp_path: Path) -> None:
     measured.append(_room(MemoryLimit("free RAM", 1000.0, "resident")))
-    assert _choose(tmp_path) == 16
+    assert _choose(tmp_path) == 24
     measured.append(_room(MemoryLimit("free RAM", 4000.0, "resident")))
-    assert _choose(tmp_path) == 16
+    assert _choose(tmp_path) == 24
 
 
 def test_choice_is_halved_once_when_the_process_was_killed_in_its_first_updates(
     measured: list[Room], tmp_path: Path
 ) -> None:
     measured.append(_room(MemoryLimit("free RAM", 1000.0, "resident")))
-    assert _choose(tmp_path) == 16
+    assert _choose(tmp_path) == 24
     change(tmp_path, running=True)  # as a killed process leaves it
-    assert _choose(tmp_path) == 8
+    assert _choose(tmp_path) == 12
     choice = read_choice(tmp_path)
     assert choice is not None
-    assert (choice.backed_off, choice.first_picked) == (True, 16)
+    assert (choice.backed_off, choice.first_picked) == (True, 24)
 
 
 def test_choice_is_kept_when_a_run_that_had_trained_was_killed(measured: list[Room], tmp_path: Path) -> None:
     measured.append(_room(MemoryLimit("free RAM", 1000.0, "resident")))
-    assert _choose(tmp_path) == 16
+    assert _choose(tmp_path) == 24
     change(tmp_path, running=True, confirmed=True)
-    assert _choose(tmp_path) == 16
+    assert _choose(tmp_path) == 24

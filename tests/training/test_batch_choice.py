@@ -27,7 +27,7 @@ CHOICE = BatchChoice(
 )  # fmt: skip
 
 
-@pytest.fixture()
+@pytest.fixture
 def run(tmp_path: Path) -> Path:
     write_choice(tmp_path, CHOICE)
     return tmp_path
@@ -40,7 +40,9 @@ def test_candidates_grow_by_at_most_two_and_divide_the_target_when_one_is_given(
     assert max(candidates(10**6)) == 512
 
 
-def test_choice_reads_back_as_written_and_is_none_when_absent(run: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_choice_reads_back_as_written_and_is_none_when_absent(
+    run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     assert read_choice(run) == CHOICE
     assert read_choice(tmp_path_factory.mktemp("empty")) is None
 
@@ -99,25 +101,31 @@ def test_out_of_memory_is_found_when_it_is_the_cause_of_another_failure() -> Non
 
 
 def test_memory_watched_halves_and_asks_to_start_again_when_memory_runs_out(run: Path) -> None:
-    with pytest.raises(StartAgain, match="starts again with 24"), memory_watched(run, 48):
+    def train() -> None:
         assert read_choice(run) == dataclasses.replace(CHOICE, running=True)
         raise MemoryError
+
+    with pytest.raises(StartAgain, match="starts again with 24"), memory_watched(run, 48):
+        train()
     after = read_choice(run)
     assert after is not None
     assert (after.picked, after.running, after.backed_off) == (24, False, True)
 
 
 def test_memory_watched_does_not_halve_again_when_another_process_already_did(run: Path) -> None:
-    with pytest.raises(StartAgain, match="starts again with 24"), memory_watched(run, 48, main_process=False):
+    def train() -> None:
         back_off(run, CHOICE, "memory ran out")
         raise MemoryError
+
+    with pytest.raises(StartAgain, match="starts again with 24"), memory_watched(run, 48, main_process=False):
+        train()
     after = read_choice(run)
     assert after is not None
     assert after.picked == 24
 
 
 def test_memory_watched_names_the_users_own_batch_when_memory_runs_out(tmp_path: Path) -> None:
-    with pytest.raises(CheckFailed, match="data.batch_size=640"), memory_watched(tmp_path, 640):
+    with pytest.raises(CheckFailed, match=r"data\.batch_size=640"), memory_watched(tmp_path, 640):
         raise MemoryError
     assert not list(tmp_path.iterdir())
 
