@@ -87,6 +87,8 @@ def test_back_off_refuses_when_the_batch_is_one(run: Path) -> None:
         (RuntimeError("shape mismatch"), False),
         (BadInput("out of memory", ""), False),
         (OSError(errno.ENOSPC, "No space left on device"), False),
+        (type("PanicException", (BaseException,), {})("PyObject pointer is null"), True),
+        (KeyboardInterrupt(), False),
         (None, False),
     ],
 )
