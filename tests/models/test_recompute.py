@@ -198,6 +198,14 @@ def test_the_forward_runs_twice_at_most_when_it_is_chosen_again() -> None:
     assert network[0].passes == 2
 
 
+def test_the_forward_runs_twice_when_a_layer_around_it_recomputes_too() -> None:
+    network = nn.Sequential(nn.Sequential(Counting()), nn.Linear(4, 2))
+    assert use_recompute(network, ["0.0"]) == ("0.0",)
+    assert use_recompute(network, ["0"]) == ("0",)
+    network(paddle.rand([3, 4])).sum().backward()
+    assert network[0][0].passes == 2
+
+
 def test_the_forward_runs_once_when_it_is_not_trained() -> None:
     network = nn.Sequential(Counting(), nn.Linear(4, 2))
     use_recompute(network, ["0"])
