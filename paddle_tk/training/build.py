@@ -20,7 +20,14 @@ from paddle_tk.errors import BadInput, some
 from paddle_tk.models.recompute import use_recompute
 from paddle_tk.models.small_map_conv import use_small_map_conv
 from paddle_tk.training.build_callbacks import build_callbacks
-from paddle_tk.training.build_ranks import Batches, check_same, check_shares, join_network, share_batches
+from paddle_tk.training.build_ranks import (
+    Batches,
+    build_together,
+    check_same,
+    check_shares,
+    join_network,
+    share_batches,
+)
 from paddle_tk.training.build_task import (
     TaskKind,
     build_artifact,
@@ -85,6 +92,7 @@ def build_trainer(
     paddle.set_device(device)
     if parallel is not None and not parallel.writes:
         output = Output(silent=True)
+    together = build_together(config, device, parallel)
     kind = task_kind(config)
     bundle = build_dataset(config, output)
     check_dataset(config, kind, bundle)
@@ -102,7 +110,7 @@ def build_trainer(
     join_network(config, network, parallel)
     recompute_layers(config, network, output)
     step = build_step(config, kind, network, bundle.classes, parallel)
-    model = _build_model(config, network, step, loaders.train, batches.accumulate, device, output, parallel)
+    model = _build_model(config, network, step, loaders.train, batches.accumulate, device, output, together)
     return Trainer(
         settings=_settings(config, folder, config_sha256, bundle, batches),
         model=model,
@@ -242,7 +250,7 @@ def _build_model(
     accumulate: int,
     device: str,
     output: Output,
-    parallel: Parallel | None,
+    together: Together | None,
 ) -> FitModel:
     trainer = config.trainer
     precision = Precision(trainer.precision, trainer.amp_level, device)
@@ -271,7 +279,6 @@ def _build_model(
     )
     network, optimizer = precision.decorate(network, optimizer)
     ema = Ema(network, trainer.ema_decay) if trainer.ema_decay > 0 else None
-    together = None if parallel is None else Together(parallel, config.seed, synchronised=trainer.sync_batch_norm)
     model = FitModel(network, task=step, precision=precision, ema=ema, together=together)
     model.prepare(optimizer, step.loss, step.metrics)
     return model

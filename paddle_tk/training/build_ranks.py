@@ -15,6 +15,8 @@ from paddle_tk.models.sync_batch_norm import use_sync_batch_norm
 from paddle_tk.training.checkpoint import recorded_batch
 from paddle_tk.training.distributed import Parallel
 from paddle_tk.training.run_folder import CHECKPOINTS
+from paddle_tk.training.sharding import Sharding, check_sharding
+from paddle_tk.training.together import Together
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,27 @@ def check_same(parallel: Parallel | None, bundle: DatasetBundle, config_sha256: 
         other = [rank for rank, one in enumerate(held) if one[what] != held[0][what]]
         if other:
             raise BadInput(f"process {other[0] + 1} of {len(held)} has other {what} than the first", fix)
+
+
+def build_together(config: Config, device: str, parallel: Parallel | None) -> Together | None:
+    """Returns what the processes do besides their own parts; None for one that is alone.
+
+    Raises:
+        BadInput: ``trainer.strategy=sharded`` where that cannot be.
+    """
+    trainer, sharding = config.trainer, None
+    if trainer.strategy == "sharded":
+        check_sharding(
+            device, 1 if parallel is None else parallel.world, level=trainer.sharding_level, offload=trainer.offload,
+            half=trainer.precision == "fp16" and trainer.amp_level == "O2", ema=trainer.ema_decay > 0,
+        )  # fmt: skip
+    elif trainer.offload:
+        raise BadInput("trainer.offload=true is a part of trainer.strategy=sharded", "set both, or neither")
+    if parallel is None:
+        return None
+    if trainer.strategy == "sharded":
+        sharding = Sharding(parallel, trainer.sharding_level, offload=trainer.offload)
+    return Together(parallel, config.seed, synchronised=trainer.sync_batch_norm, sharding=sharding)
 
 
 def join_network(config: Config, network: Any, parallel: Parallel | None) -> None:

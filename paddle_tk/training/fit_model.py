@@ -21,6 +21,7 @@ from paddle_tk.errors import CheckFailed, PaddleTkError
 from paddle_tk.training.ema import Ema
 from paddle_tk.training.precision import Precision
 from paddle_tk.training.progress import Progress
+from paddle_tk.training.sharding import Sharding
 from paddle_tk.training.steps.base import TaskStep
 from paddle_tk.training.together import Part, Together
 
@@ -89,6 +90,8 @@ class FitModel(paddle.Model):
         """
         self._train_data, self._accumulate = train_data, accumulate_grad_batches
         self._epochs = epochs
+        if self.sharding is not None and self.sharding.model is None:
+            self._optimizer = self.sharding.wrap(self.network, self._optimizer, self.precision.scaler)
         train_data.stop_when = lambda: self.stop_now
         self.num_iters = None
         hooks = self._hooks(callbacks, epochs, train_data.batches_per_epoch)
@@ -97,6 +100,11 @@ class FitModel(paddle.Model):
             self._fit_epoch(train_data, eval_data, hooks)
         hooks.on_end("train", self.history[-1] if self.history else {})
         return self.history
+
+    @property
+    def sharding(self) -> Sharding | None:
+        """What divides the state over the processes; None: each of them holds everything."""
+        return None if self.together is None else self.together.sharding
 
     def _hooks(
         self, callbacks: Sequence[paddle.callbacks.Callback] = (), epochs: int | None = None, steps: int | None = None
@@ -181,8 +189,9 @@ class FitModel(paddle.Model):
         part = self._part(self._train_data, progress.step, target)
         with self._training_batch(part):
             with self.precision.autocast():
-                loss, outcome = self.task.forward(self.network, images, target, progress.epoch, progress.step)
-            share = self._window_share(part.own)
+                network = self.network if self.together is None else self.together.network(self.network)
+                loss, outcome = self.task.forward(network, images, target, progress.epoch, progress.step)
+            share = self._window_share(part.own) * (1.0 if self.together is None else self.together.loss_factor)
             self.precision.backward(loss * share if share != 1.0 else loss)
             if self.together is not None:
                 self.together.average_statistics(self.network)
@@ -249,9 +258,12 @@ class FitModel(paddle.Model):
 
     def _update(self) -> None:
         if self.together is not None:
-            self.together.parallel.sum_gradients(self._optimizer._parameter_list)
+            self.together.sum_gradients(self._optimizer._parameter_list)
         self.precision.step(self._optimizer)
-        self._optimizer.clear_grad(set_to_zero=False)
+        if self.sharding is None:
+            self._optimizer.clear_grad(set_to_zero=False)
+        else:
+            self._optimizer.clear_grad()
         self.progress.updates += 1
         self._optimizer._learning_rate.step(self.progress.updates)
         if self.ema is not None:

@@ -21,11 +21,16 @@ from paddle_tk.training.tensors import (
 
 
 def capture_state(model: FitModel, callbacks: Sequence[Any]) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
-    """Returns (tensors by part, JSON-able rest) of a prepared model between two updates."""
-    tensors = {
-        "model": network_arrays(model.network),
-        "optimizer": optimizer_state(model._optimizer, model.network),
-    }
+    """Returns (tensors by part, JSON-able rest) of a prepared model between two updates.
+
+    Where the state is divided over several processes, each of them must call this.
+    """
+    if model.sharding is not None and model.sharding.model is not None:
+        model.sharding.gather_weights()
+        optimizer = model.sharding.optimizer_arrays(model.network)
+    else:
+        optimizer = optimizer_state(model._optimizer, model.network)
+    tensors = {"model": network_arrays(model.network), "optimizer": optimizer}
     if model.ema is not None:
         tensors["ema"] = model.ema.arrays()
     state = {
@@ -43,7 +48,10 @@ def restore_state(model: FitModel, callbacks: Sequence[Any], checkpoint: Checkpo
     """Puts a prepared model and its callbacks where the checkpoint was taken."""
     tensors, state = checkpoint.tensors, checkpoint.state
     load_network_state(model.network, tensors["model"])
-    load_optimizer_state(model._optimizer, model.network, tensors["optimizer"])
+    if model.sharding is not None:
+        model.sharding.hold(tensors["optimizer"])
+    else:
+        load_optimizer_state(model._optimizer, model.network, tensors["optimizer"])
     if model.ema is not None:
         model.ema.load(tensors["ema"])
     model.progress.load(state["progress"])

@@ -14,6 +14,7 @@ import paddle
 
 from paddle_tk.models.sync_batch_norm import running_statistics
 from paddle_tk.training.distributed import Parallel
+from paddle_tk.training.sharding import Sharding
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -40,14 +41,18 @@ class Together:
         parallel: The processes.
         seed: The training's seed.
         synchronised: The batch norms see the images of all processes, so that their statistics are the same anyway.
+        sharding: Divides the state over the processes; None: each of them holds everything.
 
     Attributes:
         parallel: The processes.
+        sharding: As given.
         asked: The signal that asked this process to stop, which the others do not know of yet.
     """
 
-    def __init__(self, parallel: Parallel, seed: int, *, synchronised: bool = False) -> None:
-        self.parallel, self._seed, self._synchronised = parallel, seed, synchronised
+    def __init__(
+        self, parallel: Parallel, seed: int, *, synchronised: bool = False, sharding: Sharding | None = None
+    ) -> None:
+        self.parallel, self._seed, self._synchronised, self.sharding = parallel, seed, synchronised, sharding
         self.asked: int | None = None
 
     def part(self, loader: Any, step: int) -> Part:
@@ -62,6 +67,20 @@ class Together:
     def evaluation_batch(self, part: Part) -> AbstractContextManager[None]:
         """Returns the context of an evaluation batch."""
         return self.parallel.batch(part.own, part.of_all, part.first, training=False)
+
+    def network(self, network: Any) -> Any:
+        """Returns what is called for a training batch."""
+        return network if self.sharding is None else self.sharding.model
+
+    @property
+    def loss_factor(self) -> float:
+        """What each process's weighted loss is multiplied by before its gradients are taken."""
+        return 1.0 if self.sharding is None else self.sharding.loss_factor
+
+    def sum_gradients(self, parameters: Sequence[paddle.Tensor]) -> None:
+        """Adds the gradients up, where Paddle has not done it in the backward pass."""
+        if self.sharding is None:
+            self.parallel.sum_gradients(parameters)
 
     def average_statistics(self, network: paddle.nn.Layer) -> None:
         """Gives every process the mean running statistics of the running batch's batch norms, weighted by images."""

@@ -217,14 +217,15 @@ class Trainer:
         return self._earlier_seconds + time.perf_counter() - self._began
 
     def _save(self, rank: list[float] | None) -> None:
-        if not self._writes:
+        if not self._writes and self.model.sharding is None:
             return
         progress = self.model.progress
         progress.total_seconds = self._seconds()
         tensors, state = capture_state(self.model, self._callbacks)
         state["dataset"] = self.settings.dataset_fingerprint
         state["batch"] = {"sizes": list(self.settings.batch_sizes), "accumulate": self.settings.accumulate}
-        self.store.save(tensors, state, epoch=progress.epoch, step=progress.step, rank=rank)
+        if self._writes:
+            self.store.save(tensors, state, epoch=progress.epoch, step=progress.step, rank=rank)
 
     def _finish(self) -> TrainResult:
         best = self._read(self.store.best)
@@ -234,7 +235,10 @@ class Trainer:
                 "train again in a new folder",
             )
         weights = weights_for_use(best.tensors)
-        load_network_state(self.model.network, weights)
+        if self.model.sharding is not None and self.model.sharding.model is not None:
+            self.model.sharding.load_weights(self.model.network, weights)
+        else:
+            load_network_state(self.model.network, weights)
         self.model.ema = None  # the averages are in the network now
         test = self.model.run_evaluation(self.test_data)
         epoch = int(best.state["progress"]["epoch"])
