@@ -6,12 +6,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from paddle_tk.environment.start import start_paddle
 from paddle_tk.errors import CheckFailed
 from paddle_tk.files import MIB
-from paddle_tk.hardware.allocations import Lines, Trace, envelope, extrapolate, play_back
+from paddle_tk.hardware.allocations import Trace, envelope, extrapolate, play_back
 from paddle_tk.hardware.gpu_rules import NOTE, State, low_state, on_gpu
 from paddle_tk.hardware.gpus import load_gpus
 from paddle_tk.hardware.memory_model import Line, MemoryModel
@@ -56,7 +54,7 @@ def _model(training: Training, subject: Subject, traces: Sequence[Trace]) -> Mem
         low, casts = low_state(state, training.precision, training.amp_level)
         before = Line(before.fixed + low.resident - state.resident, before.each)
         state, overhead, notes = low, load_gpus().overhead.total_mb * MIB, (NOTE,)
-    levels = play_back(trace, sizes, Lines(np.float64(before.fixed + casts), np.float64(before.each)))
+    levels = play_back(trace, sizes, (before.fixed + casts, before.each))
     top = envelope(levels)
     forward = Line(*(float(values[trace.forward_events]) for values in (levels.fixed, levels.each)))
     return MemoryModel(
