@@ -78,9 +78,7 @@ def extrapolate(traces: Sequence[Trace], target: tuple[int, int]) -> Lines:
 
 def _at_size(sizes: Floats, images: Sequence[tuple[int, int]], target: tuple[int, int]) -> Floats:
     """Evaluates at the target the simplest polynomial in the sides that passes through all sizes."""
-    if target == images[0]:
-        return sizes[0]
-    found = np.where((sizes == sizes[0]).all(axis=0), sizes[0], np.nan)
+    found: Floats = np.where((sizes == sizes[0]).all(axis=0), sizes[0], np.nan)
     for powers in _polynomials(images, target):
         open_ones = np.isnan(found)
         if not open_ones.any():
