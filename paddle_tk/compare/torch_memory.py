@@ -13,7 +13,7 @@ from paddle_tk.compare.torch_backend import clip_gradients
 from paddle_tk.compare.torch_models import build_twin
 from paddle_tk.compare.torch_optim import build_torch_optimizer
 from paddle_tk.hardware.allocations import Trace
-from paddle_tk.hardware.events import Event, make_trace
+from paddle_tk.hardware.events import Event, make_trace, without_workspaces
 from paddle_tk.hardware.gpu_rules import State
 
 _STEP, _FORWARD = "paddle_tk.step", "paddle_tk.forward"
@@ -85,9 +85,8 @@ class TorchSubject:
         return size[0] * size[1] * PIXEL_BYTES + labels
 
     def traces(self, runs: Sequence[tuple[int, tuple[int, int]]]) -> list[Trace]:
-        """Returns recorded steps, one for each (batch, size)."""
-        self._step(*self._batch(*runs[0]))()  # the optimizer's state
-        return [self._trace(batch, size) for batch, size in runs]
+        """Returns recorded steps, one for each (batch, size), without the buffers of convolutions."""
+        return [without_workspaces(self.trace(batch, size), "conv") for batch, size in runs]
 
     def state(self) -> State:
         """Returns the bytes that stay between steps."""
@@ -134,8 +133,11 @@ class TorchSubject:
         loss: torch.Tensor = self._loss(*outputs, labels)[0] if self.detects else self._loss(outputs, labels)
         return loss
 
-    def _trace(self, batch: int, size: tuple[int, int]) -> Trace:
+    def trace(self, batch: int, size: tuple[int, int]) -> Trace:
+        """Returns a recorded step."""
         step = self._step(*self._batch(batch, size))
+        if not self.inference and not self.optimizer.state:
+            step()
         resident = int(self.state().resident)
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
             for _ in range(2):  # the first one makes the gradients that the second one finds

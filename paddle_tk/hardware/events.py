@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from paddle_tk.hardware.allocations import Trace
@@ -62,3 +63,36 @@ def make_trace(
         passing[number] = call > 0 and call == event.call
     forward = sum(event.nanoseconds <= forward_end for event in events)
     return Trace(batch, size, before, inputs, sizes, operators, passing, order, forward, highest)
+
+
+def without_workspaces(trace: Trace, part: str) -> Trace:
+    """Returns a trace without the buffers that operators with ``part`` in their name take and give back in one call.
+
+    Which buffers a convolution library takes depends on the shapes in ways of its own.
+    """
+    pairs = enumerate(zip(trace.operators, trace.passing, strict=True))
+    dropped = {number for number, (operator, passing) in pairs if passing and part in operator}
+    places = [number for number in range(len(trace.sizes)) if number not in dropped]
+    new = {number: place for place, number in enumerate(places)}
+    events = []
+    forward = trace.forward_events
+    for place, event in enumerate(trace.events):
+        number = event if event >= 0 else -event - 1
+        if number in dropped:
+            forward -= place < trace.forward_events
+            continue
+        events.append(new[number] if event >= 0 else -new[number] - 1)
+    level = highest = trace.before + trace.inputs
+    sizes = [trace.sizes[number] for number in places]
+    for event in events:
+        level += sizes[event] if event >= 0 else -sizes[-event - 1]
+        highest = max(highest, level)
+    return replace(
+        trace,
+        sizes=sizes,
+        operators=[trace.operators[number] for number in places],
+        passing=[trace.passing[number] for number in places],
+        events=events,
+        forward_events=forward,
+        peak=highest,
+    )
