@@ -9,6 +9,7 @@ Cases marked "new" were not looked at while the model was made; they hold the sa
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import subprocess
@@ -79,11 +80,12 @@ class Case:
 
 def cases() -> list[Case]:
     """Returns the grid, then the new ones."""
-    grid = [
-        Case(model, batch, (320, 320) if "det" in model or "yolo" in model else (224, 224),
-             [*settings, f"trainer.recompute={recompute}"], f"{name}{', recompute' if recompute == 'true' else ''}")
-        for model in GRID for batch in (8, 32) for name, settings in OPTIMIZERS.items() for recompute in ("false", "true")
-    ]  # fmt: skip
+    grid = []
+    for model, batch, name, recompute in itertools.product(GRID, (8, 32), OPTIMIZERS, ("false", "true")):
+        side = 320 if model in ("picodet_s", "yolov10n") else 224
+        settings = [*OPTIMIZERS[name], f"trainer.recompute={recompute}"]
+        label = f"{name}, recompute" if recompute == "true" else name
+        grid.append(Case(model, batch, (side, side), settings, label))
     return grid + NEW
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-Floats = np.ndarray  # float64
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 _EXACT = 1e-6  # relative: what a right function of the sizes may be off by, from floating-point arithmetic alone
 _EXACT_BYTES = 0.5
@@ -49,7 +50,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Lines:
-    """Bytes as functions of the batch B: ``fixed + each * B``; arrays of equal length, or numbers."""
+    """Bytes as functions of the batch B: ``fixed + each * B``; arrays of equal length."""
 
     fixed: Floats
     each: Floats
@@ -77,9 +78,7 @@ def extrapolate(traces: Sequence[Trace], target: tuple[int, int]) -> Lines:
 
 def _at_size(sizes: Floats, images: Sequence[tuple[int, int]], target: tuple[int, int]) -> Floats:
     """Evaluates at the target the simplest polynomial in the sides that passes through all sizes."""
-    if target == images[0]:
-        return sizes[0]
-    found = np.where((sizes == sizes[0]).all(axis=0), sizes[0], np.nan)
+    found: Floats = np.where((sizes == sizes[0]).all(axis=0), sizes[0], np.nan)
     for powers in _polynomials(images, target):
         open_ones = np.isnan(found)
         if not open_ones.any():
@@ -92,7 +91,8 @@ def _at_size(sizes: Floats, images: Sequence[tuple[int, int]], target: tuple[int
         values = np.where(fits, np.maximum(wanted @ terms, 0.0), np.nan)
         found[open_ones] = values
     # What depends on the data (how many cells answer for a box) follows no polynomial and is small.
-    return np.where(np.isnan(found), sizes.max(axis=0), found)
+    whole: Floats = np.where(np.isnan(found), sizes.max(axis=0), found)
+    return whole
 
 
 def _monomial(size: tuple[int, int], powers: tuple[int, int]) -> float:
@@ -122,19 +122,19 @@ def _by_batch(at_target: Floats, base: Floats, more: Floats, batch: int, more_ba
     return Lines(at_target * (1 - share), at_target * share / batch)
 
 
-def play_back(trace: Trace, sizes: Lines, before: Lines) -> Lines:
+def play_back(trace: Trace, sizes: Lines, before: tuple[float, float]) -> Lines:
     """Returns the bytes after every event, by batch.
 
     Args:
         trace: Whose events are played.
         sizes: Of its allocations.
-        before: Bytes when the step begins, images and labels included; numbers.
+        before: Bytes when the step begins, images and labels included: fixed, and each image's.
     """
     events = np.array(trace.events, np.int64)
     number = np.where(events >= 0, events, -events - 1)
     sign = np.where(events >= 0, 1.0, -1.0)
     fixed, each = (np.cumsum(sign * values[number]) for values in (sizes.fixed, sizes.each))
-    return Lines(np.append(before.fixed, before.fixed + fixed), np.append(before.each, before.each + each))
+    return Lines(np.append(before[0], before[0] + fixed), np.append(before[1], before[1] + each))
 
 
 def envelope(levels: Lines) -> Lines:

@@ -23,8 +23,8 @@ _OLD_NAMES |= {f"{kind}_interp": f"{kind}_interp_v2" for kind in ("linear", "nea
 
 
 NOTE = (
-    "estimated for a GPU from the tensors of a CPU step and Paddle's rules; the context and the largest cuDNN workspace "
-    "are cited and counted apart"
+    "estimated for a GPU from the tensors of a CPU step and the framework's rules; the CUDA context and the largest "
+    "cuDNN workspace are cited and counted apart"
 )
 
 

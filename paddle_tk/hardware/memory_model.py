@@ -13,7 +13,7 @@ from paddle_tk.errors import BadInput
 from paddle_tk.files import MIB
 from paddle_tk.hardware.plan import MARGIN, largest_batch
 
-_MOST_IMAGES = 2**20
+MOST_IMAGES = 2**20
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class MemoryModel:
 
     def largest_batch(self, memory_mb: float, margin: float = MARGIN) -> int:
         """Returns the most images whose peak and margin a memory holds besides the overhead; 0 where not even one."""
-        return largest_batch(memory_mb - self.device_overhead_mb, self.peak_mb, margin, _MOST_IMAGES)
+        return largest_batch(memory_mb - self.device_overhead_mb, self.peak_mb, margin, MOST_IMAGES)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON types, for ``model_from_dict``."""

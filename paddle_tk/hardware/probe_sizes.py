@@ -8,8 +8,8 @@ Size = tuple[int, int]
 def probe_sizes(target: Size, *, period: int, start: int, least: int, exact: bool) -> list[Size]:
     """Returns sizes from which every map of the target size can be told.
 
-    All have the target's remainder by the period, so that strides round alike: the sides of every map are then affine in
-    the sides of the image.
+    All have the target's remainder by the period, so that strides round alike: the sides of every map are then affine
+    in the sides of the image.
 
     Args:
         target: (height, width) in pixels.

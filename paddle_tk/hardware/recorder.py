@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import paddle
 from paddle.profiler import Profiler, ProfilerTarget, RecordEvent
 
 from paddle_tk.errors import CheckFailed
 from paddle_tk.hardware.allocations import Trace
+from paddle_tk.hardware.events import Event, make_trace
 
 _ALLOCATED = "Allocated"
 _KERNEL = " kernel launch"  # the profiler's name of an operator's call, behind its own
@@ -45,16 +46,6 @@ def peak() -> int:
     return int(paddle.base.core.host_memory_stat_peak_value(_ALLOCATED, 0))
 
 
-class _Event(NamedTuple):
-    """What the profiler saw of the allocator."""
-
-    nanoseconds: int
-    address: int
-    change: int
-    operator: str
-    call: int
-
-
 def record(step: Callable[[], Any], *, batch: int, size: tuple[int, int], inputs: int) -> Trace:
     """Runs a step and returns what it allocated.
 
@@ -77,8 +68,14 @@ def record(step: Callable[[], Any], *, batch: int, size: tuple[int, int], inputs
     roots = list(profiler.profiler_result.get_data().values())
     events = sorted((event for root in roots for event in _events(root)), key=lambda event: event.nanoseconds)
     ends = [node.end_ns for root in roots for node in _nodes(root) if node.name == FORWARD]
-    trace = _trace(events, max(ends, default=0), batch, size, before - inputs, inputs, most)
-    _require_whole(trace, before)
+    trace = make_trace(
+        events, forward_end=max(ends, default=0), batch=batch, size=size, before=before - inputs, inputs=inputs
+    )
+    if trace.peak != most:
+        raise CheckFailed(
+            f"the profile of a step tells a peak of {trace.peak} bytes, the allocator one of {most}",
+            "use the Paddle version that docs/memory.md names",
+        )
     return trace
 
 
@@ -90,7 +87,7 @@ def _nodes(root: Any) -> Iterator[Any]:
         waiting.extend(node.children_node)
 
 
-def _events(root: Any) -> Iterator[_Event]:
+def _events(root: Any) -> Iterator[Event]:
     waiting = [(root, "", 0)]
     number = 0
     while waiting:
@@ -99,45 +96,5 @@ def _events(root: Any) -> Iterator[_Event]:
             number += 1
             operator, call = node.name.removesuffix(_KERNEL), number
         for event in node.mem_node:
-            yield _Event(event.timestamp_ns, event.addr, event.increase_bytes, operator, call)
+            yield Event(event.timestamp_ns, event.addr, event.increase_bytes, operator, call)
         waiting.extend((child, operator, call) for child in node.children_node)
-
-
-def _trace(
-    events: list[_Event], forward_end: int, batch: int, size: tuple[int, int], before: int, inputs: int, most: int
-) -> Trace:
-    sizes: list[int] = []
-    operators: list[str] = []
-    passing: list[bool] = []
-    order: list[int] = []
-    living: dict[int, tuple[int, int]] = {}  # address -> number, call
-    for event in events:
-        if event.change > 0:
-            living[event.address] = len(sizes), event.call
-            order.append(len(sizes))
-            sizes.append(event.change)
-            operators.append(event.operator)
-            passing.append(False)
-            continue
-        if event.address not in living:  # allocated before the step
-            living[event.address] = len(sizes), 0
-            sizes.append(-event.change)
-            operators.append("")
-            passing.append(False)
-        number, call = living.pop(event.address)
-        order.append(-number - 1)
-        passing[number] = call > 0 and call == event.call
-    forward = sum(event.nanoseconds <= forward_end for event in events)
-    return Trace(batch, size, before, inputs, sizes, operators, passing, order, forward, most)
-
-
-def _require_whole(trace: Trace, before: int) -> None:
-    level = highest = before
-    for event in trace.events:
-        level += trace.sizes[event] if event >= 0 else -trace.sizes[-event - 1]
-        highest = max(highest, level)
-    if highest != trace.peak:
-        raise CheckFailed(
-            f"the profile of a step tells a peak of {highest} bytes, the allocator {trace.peak}",
-            "run with the Paddle version that docs/memory.md names",
-        )

@@ -53,7 +53,7 @@ def use_fast_depthwise(network: paddle.nn.Layer, required: bool = False, dry: bo
     Args:
         network: Changed in place; a second call changes nothing.
         required: Whether it is an error that the loops cannot be had; otherwise a warning says so.
-        dry: Write some pattern instead of computing, which allocates the same and compiles nothing: for the memory model.
+        dry: Write a pattern instead of computing, which allocates the same and compiles nothing: for the memory model.
 
     Returns:
         How many layers can take the faster way: 0 where there is no depthwise convolution or numba cannot compile.

@@ -74,6 +74,7 @@ class SmallMapForward:
         self.padding = _padding(layer) or (0, 0)
 
     def __call__(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Maps (B, C, H, W) to the convolution's output."""
         height, width = self._output_size(int(x.shape[2]), int(x.shape[3]))
         if not self.layer.training or not self.small(height, width):
             return self.plain(x)

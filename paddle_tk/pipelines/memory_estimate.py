@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from paddle_tk.config.schema import Config
 from paddle_tk.environment.threads import available_cores
-from paddle_tk.hardware.gpus import Fit, named_memory
-from paddle_tk.hardware.memory_model import MemoryModel, model_from_dict
-from paddle_tk.hardware.plan import MARGIN
+from paddle_tk.hardware.gpus import Fit, load_gpus, named_memory
+from paddle_tk.hardware.memory_model import MOST_IMAGES, MemoryModel, model_from_dict
+from paddle_tk.hardware.plan import largest_batch
 from paddle_tk.measure.fresh_process import run_fresh
 from paddle_tk.models.classifiers import resolve_stem
 from paddle_tk.models.detectors import task_of
@@ -103,18 +103,24 @@ def training_of_config(config: Config, num_classes: int, boxes_per_image: int, d
     )
 
 
-def fits(model: MemoryModel, batch: int, overhead_mb: float, extra_gb: float | None = None) -> dict[str, Fit]:
-    """Returns what each GPU of the table holds, margin included.
+def gpu_fits(
+    model: MemoryModel, batch: int, *, queued_batches: int = 0, extra_gb: float | None = None
+) -> dict[str, Fit]:
+    """Returns what each GPU of the table holds of peak, data cache and margin, besides what a process takes of it.
 
     Args:
         model: Of the training.
         batch: Images of a step.
-        overhead_mb: What a process holds on a GPU besides tensors.
+        queued_batches: Batches that the loader keeps ready.
         extra_gb: A further memory, in units of 2^30 bytes.
     """
-    peak = model.peak_mb(batch) * (1 + MARGIN) + overhead_mb
+    overhead = load_gpus().overhead.total_mb
+
+    def total_mb(images: int) -> float:
+        return model.estimate(images, queued_batches=queued_batches).total_mb + overhead
+
     found = {}
     for name, gpu in named_memory(extra_gb).items():
-        most = model.largest_batch(gpu.memory_mb - overhead_mb + model.device_overhead_mb)
-        found[name] = Fit(gpu.title, gpu.memory_mb, peak <= gpu.memory_mb, most, gpu.shared)
+        most = largest_batch(gpu.memory_mb, total_mb, 0.0, MOST_IMAGES)
+        found[name] = Fit(gpu.title, gpu.memory_mb, total_mb(batch) <= gpu.memory_mb, most, gpu.shared)
     return found

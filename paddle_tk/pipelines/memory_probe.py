@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from paddle_tk.environment.start import start_paddle
 from paddle_tk.errors import CheckFailed
-from paddle_tk.files import MIB
-from paddle_tk.hardware.allocations import Lines, Trace, envelope, extrapolate, play_back
-from paddle_tk.hardware.gpu_rules import NOTE, State, low_state, on_gpu
-from paddle_tk.hardware.gpus import load_gpus
-from paddle_tk.hardware.memory_model import Line, MemoryModel
+from paddle_tk.hardware.gpu_rules import State
+from paddle_tk.hardware.memory_model import MemoryModel
 from paddle_tk.measure.fresh_process import answer
+from paddle_tk.pipelines.memory_conclude import conclude
 from paddle_tk.pipelines.memory_training import Training, training_from_dict
 
 if TYPE_CHECKING:
@@ -38,37 +34,10 @@ def probe(training: Training) -> MemoryModel:
         sizes = subject.probe_sizes(start)
         traces = subject.traces(sizes)
         if all(trace.operators == traces[-2].operators for trace in traces):
-            return _model(training, subject, traces)
+            return conclude(training, _state(subject), subject.input_bytes(training.size), traces)
     raise CheckFailed(
         f"{training.model} allocates in another order at other image sizes, its memory cannot be told from small ones",
         "report this with the command that you ran",
-    )
-
-
-def _model(training: Training, subject: Subject, traces: Sequence[Trace]) -> MemoryModel:
-    trace, state = traces[-2], _state(subject)
-    sizes = extrapolate(traces, training.size)
-    before = Line(float(trace.before), float(subject.input_bytes(training.size)))
-    overhead = casts = 0.0
-    notes: tuple[str, ...] = ()
-    if training.device == "gpu":
-        sizes = on_gpu(trace, sizes, training.precision, training.amp_level)
-        low, casts = low_state(state, training.precision, training.amp_level)
-        before = Line(before.fixed + low.resident - state.resident, before.each)
-        state, overhead, notes = low, load_gpus().overhead.total_mb * MIB, (NOTE,)
-    levels = play_back(trace, sizes, Lines(np.float64(before.fixed + casts), np.float64(before.each)))
-    top = envelope(levels)
-    forward = Line(*(float(values[trace.forward_events]) for values in (levels.fixed, levels.each)))
-    return MemoryModel(
-        parameters=state.parameters,
-        gradients=state.gradients,
-        optimizer=state.optimizer,
-        averages=state.averages,
-        inputs=Line(0.0, before.each),
-        kept=Line(forward.fixed - before.fixed, forward.each),
-        lines=tuple(Line(float(f), float(e)) for f, e in zip(top.fixed, top.each, strict=True)),
-        device_overhead=overhead,
-        notes=notes,
     )
 
 

@@ -44,7 +44,7 @@ class Training:
     """
 
     model: str
-    size: Size
+    size: tuple[int, int]
     num_classes: int
     stem: str = "imagenet"
     activation: str | None = None
@@ -75,6 +75,11 @@ class Training:
     def small_stem(self) -> bool:
         """Whether a classifier gets the stem for small images."""
         return not self.detects and resolve_stem(self.model, self.stem, self.size) == "small"
+
+    @property
+    def optimizer_name(self) -> str:
+        """The optimizer, "momentum" told from "sgd"."""
+        return "momentum" if self.optimizer == "sgd" and self.momentum else self.optimizer
 
     def check(self) -> None:
         """Refuses what cannot be trained.

@@ -26,8 +26,8 @@ def build_optimizer(
 ) -> paddle.optimizer.Optimizer:
     """Returns "sgd", "adam" or "adamw"; biases and one-dimensional (norm) parameters are not decayed.
 
-    "sgd" has momentum unless that is 0, where it keeps no state. "adam" adds the decay to the gradient, "adamw" takes it
-    off the weight. Parameter groups are avoided on purpose: Paddle would clip the global norm of each group apart.
+    "sgd" has momentum unless that is 0, where it keeps no state. "adam" adds the decay to the gradient, "adamw" takes
+    it off the weight. Parameter groups are avoided on purpose: Paddle would clip the global norm of each group apart.
 
     Raises:
         BadInput: An unknown name.
