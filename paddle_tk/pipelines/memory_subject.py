@@ -31,6 +31,7 @@ from paddle_tk.training.steps.detection import DetectionStep
 BATCH, WIDER = 2, 3  # one image may be special: transposes of a side of 1 copy nothing
 LABEL_BYTES, BOX_BYTES, PIXEL_BYTES = 8, 5 * 4, 3 * 4
 _PERIOD, _SMALL_PERIOD = 32, 8  # pixels per cell of the coarsest map of classifiers
+_LEAST_SIDE = 64  # of a detector's images
 _EMA_DECAY, _MIXUP, _SMOOTHING, _CLIP, _RATE = 0.999, 0.2, 0.1, 1.0, 1e-6  # whether they are set matters, not how
 
 
@@ -67,13 +68,15 @@ class Subject:
         """Returns the image sizes to run, smallest first; larger ones with a larger ``start``."""
         training = self.training
         if training.detects:
-            period, least = int(max(self.network.strides)), 0
+            period, least = int(max(self.network.strides)), _LEAST_SIDE
         else:
             period = _SMALL_PERIOD if training.small_stem else _PERIOD
             least = 0
             if any(isinstance(layer, SpreadMean) for layer in self.network.sublayers()):
                 least = family_of(training.model).least["imagenet"]
-        return probe_sizes(training.size, period=period, start=2 + start, least=least, exact=training.detects)
+        # A classifier's map of one position may be special.
+        first = start + (1 if training.detects else 2)
+        return probe_sizes(training.size, period=period, start=first, least=least, exact=training.detects)
 
     def traces(self, sizes: list[Size]) -> list[Trace]:
         """Returns recorded steps: of the larger sizes, then of the smallest with ``BATCH`` and ``WIDER`` images."""
