@@ -34,6 +34,7 @@ class Trace:
         events: Allocation n as n, its release as -n - 1, in order; releases of what was there before have numbers too.
         forward_events: Events until the end of the forward pass.
         peak: Bytes at most, as the allocator counted them, images and labels included.
+        update: The allocations of the optimizer's update: first, and last + 1.
     """
 
     batch: int
@@ -46,6 +47,7 @@ class Trace:
     events: Sequence[int]
     forward_events: int
     peak: int
+    update: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

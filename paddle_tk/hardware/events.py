@@ -28,7 +28,14 @@ class Event(NamedTuple):
 
 
 def make_trace(
-    events: Sequence[Event], *, forward_end: int, batch: int, size: tuple[int, int], before: int, inputs: int
+    events: Sequence[Event],
+    *,
+    forward_end: int,
+    batch: int,
+    size: tuple[int, int],
+    before: int,
+    inputs: int,
+    update: tuple[int, int] = (0, 0),
 ) -> Trace:
     """Returns a step's trace; the peak is what the events come to.
 
@@ -39,6 +46,7 @@ def make_trace(
         size: (height, width) in pixels.
         before: Bytes allocated when the step began, images and labels not counted.
         inputs: Bytes of images and labels.
+        update: Nanoseconds at which the update began and was over.
     """
     sizes: list[int] = []
     operators: list[str] = []
@@ -46,6 +54,7 @@ def make_trace(
     order: list[int] = []
     living: dict[int, tuple[int, int]] = {}  # address -> number, call
     level = highest = before + inputs
+    within: list[int] = []  # the update
     for event in events:
         level += event.change
         highest = max(highest, level)
@@ -55,6 +64,8 @@ def make_trace(
             sizes.append(abs(event.change))
             operators.append(event.operator if event.change > 0 else "")
             passing.append(False)
+            if update[0] <= event.nanoseconds <= update[1]:
+                within.append(len(sizes) - 1)
         if event.change > 0:
             order.append(len(sizes) - 1)
             continue
@@ -62,7 +73,21 @@ def make_trace(
         order.append(-number - 1)
         passing[number] = call > 0 and call == event.call
     forward = sum(event.nanoseconds <= forward_end for event in events)
-    return Trace(batch, size, before, inputs, sizes, operators, passing, order, forward, highest)
+    span = (within[0], within[-1] + 1) if within else (len(sizes), len(sizes))
+    return Trace(batch, size, before, inputs, sizes, operators, passing, order, forward, highest, span)
+
+
+def with_update(trace: Trace, whole: Trace) -> Trace:
+    """Returns a step without an update with the allocations of one that has it, for ``extrapolate``.
+
+    An update allocates the same at every batch and image size.
+    """
+    first, last = whole.update
+    joined = [
+        [*own[:first], *other[first:last], *own[first:]]
+        for own, other in ((trace.sizes, whole.sizes), (trace.operators, whole.operators))
+    ]
+    return replace(trace, sizes=joined[0], operators=joined[1])
 
 
 def without_workspaces(trace: Trace, part: str) -> Trace:

@@ -2,7 +2,8 @@
 
 Convolutions lose the columns that the CPU kernel unfolds (cuDNN's workspace is counted apart), and in automatic mixed
 precision what each image takes shrinks to two bytes a number where Paddle computes so. The lists of operators are
-Paddle's own; operators on neither list follow their inputs, which are taken as low.
+Paddle's own (torch's autocast has about the same); operators on neither list follow their inputs, which are taken as
+low.
 """
 
 from __future__ import annotations
@@ -94,8 +95,9 @@ def _without_columns(trace: Trace) -> list[float]:
 
 
 def _base(operator: str) -> str:
-    """Returns an operator's name without what marks its gradient."""
-    return re.sub(r"(_(double|triple))?_grad$", "", operator)
+    """Returns an operator's name without what marks its gradient, in Paddle's spelling where it is torch's."""
+    name = operator.removeprefix("aten::").removeprefix("_")
+    return re.sub(r"((_(double|triple))?_grad|_forward|_backward(_data)?)$", "", name)
 
 
 def _low_factors(operators: Sequence[str], precision: str, level: str) -> np.ndarray:

@@ -24,7 +24,7 @@ def probe_sizes(target: Size, *, period: int, start: int, least: int, exact: boo
     first = [_from(side % period, max(least, start * period), period) for side in target]
     next_ones = [side + period for side in first]
     if exact and all(side % period == 0 for side in target):
-        found = [(first[0], first[1]), (first[0], next_ones[1]), (next_ones[0], next_ones[1])]
+        found = [(first[0], next_ones[1]), (next_ones[0], next_ones[1]), (next_ones[0], next_ones[1] + period)]
     elif target[0] == target[1]:
         found = [(side, side) for side in (first[0], next_ones[0], next_ones[0] + period)]
     else:

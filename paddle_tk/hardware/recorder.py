@@ -15,18 +15,23 @@ from paddle_tk.hardware.events import Event, make_trace
 
 _ALLOCATED = "Allocated"
 _KERNEL = " kernel launch"  # the profiler's name of an operator's call, behind its own
-FORWARD = "paddle_tk.forward"
+FORWARD, UPDATE = "paddle_tk.forward", "paddle_tk.update"
 
 
 class Marked:
-    """Calls a function and marks in the profile that the forward pass runs."""
+    """Calls a function and marks that in the profile.
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    Args:
+        function: The forward pass or the update.
+        mark: ``FORWARD`` or ``UPDATE``.
+    """
+
+    def __init__(self, function: Callable[..., Any], mark: str) -> None:
+        self.function, self.mark = function, mark
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Returns what the function returns."""
-        with RecordEvent(FORWARD):
+        with RecordEvent(self.mark):
             return self.function(*args, **kwargs)
 
 
@@ -67,9 +72,15 @@ def record(step: Callable[[], Any], *, batch: int, size: tuple[int, int], inputs
     most = peak()
     roots = list(profiler.profiler_result.get_data().values())
     events = sorted((event for root in roots for event in _events(root)), key=lambda event: event.nanoseconds)
-    ends = [node.end_ns for root in roots for node in _nodes(root) if node.name == FORWARD]
+    marks = {node.name: (node.start_ns, node.end_ns) for root in roots for node in _nodes(root)}
     trace = make_trace(
-        events, forward_end=max(ends, default=0), batch=batch, size=size, before=before - inputs, inputs=inputs
+        events,
+        forward_end=marks.get(FORWARD, (0, 0))[1],
+        update=marks.get(UPDATE, (0, 0)),
+        batch=batch,
+        size=size,
+        before=before - inputs,
+        inputs=inputs,
     )
     if trace.peak != most:
         raise CheckFailed(

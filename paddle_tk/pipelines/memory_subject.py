@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import paddle
 from paddle import nn
 
 from paddle_tk.hardware.allocations import Trace
+from paddle_tk.hardware.events import with_update
 from paddle_tk.hardware.probe_sizes import Size, probe_sizes
-from paddle_tk.hardware.recorder import Marked, record
-from paddle_tk.models.adapters import SpreadMean, fit_to_size
+from paddle_tk.hardware.recorder import FORWARD, UPDATE, Marked, record
+from paddle_tk.models.adapters import SpreadMean, fit_to_size, take_any_size
 from paddle_tk.models.classifiers import build_classifier, family_of
 from paddle_tk.models.depthwise import use_fast_depthwise
 from paddle_tk.models.detectors import build_detector
@@ -31,6 +33,7 @@ from paddle_tk.training.steps.detection import DetectionStep
 BATCH, WIDER = 2, 3  # one image may be special: transposes of a side of 1 copy nothing
 LABEL_BYTES, BOX_BYTES, PIXEL_BYTES = 8, 5 * 4, 3 * 4
 _PERIOD, _SMALL_PERIOD = 32, 8  # pixels per cell of the coarsest map of classifiers
+_LEAST_SIDE = 64  # of a detector's images
 _EMA_DECAY, _MIXUP, _SMOOTHING, _CLIP, _RATE = 0.999, 0.2, 0.1, 1.0, 1e-6  # whether they are set matters, not how
 
 
@@ -67,29 +70,33 @@ class Subject:
         """Returns the image sizes to run, smallest first; larger ones with a larger ``start``."""
         training = self.training
         if training.detects:
-            period, least = int(max(self.network.strides)), 0
+            period, least = int(max(self.network.strides)), _LEAST_SIDE
         else:
             period = _SMALL_PERIOD if training.small_stem else _PERIOD
-            least = 0
-            if any(isinstance(layer, SpreadMean) for layer in self.network.sublayers()):
-                least = family_of(training.model).least["imagenet"]
-        return probe_sizes(training.size, period=period, start=2 + start, least=least, exact=training.detects)
+            least = family_of(training.model).least["small" if training.small_stem else "imagenet"]
+        return probe_sizes(training.size, period=period, start=1 + start, least=least, exact=training.detects)
 
     def traces(self, sizes: list[Size]) -> list[Trace]:
         """Returns recorded steps: of the larger sizes, then of the smallest with ``BATCH`` and ``WIDER`` images."""
         self._decide_small_maps(sizes)
         self._fit_pool(sizes[0])
         self.step(*self.batch(BATCH, sizes[0]))()  # the optimizer's state, what a network makes at its first call
-        runs = [*((BATCH, size) for size in sizes[1:]), (BATCH, sizes[0]), (WIDER, sizes[0])]
-        return [self._trace(batch, size) for batch, size in runs]
+        base = self._trace(BATCH, sizes[0], update=True)
+        runs = [*((BATCH, size) for size in sizes[1:]), (WIDER, sizes[0])]
+        others = [with_update(self._trace(batch, size, update=False), base) for batch, size in runs]
+        return [*others[:-1], base, others[-1]]
 
-    def _trace(self, batch: int, size: Size) -> Trace:
+    def _trace(self, batch: int, size: Size, update: bool) -> Trace:
+        """Records a step; its gradients are gone afterwards."""
         self._fit_pool(size)
         images, labels = self.batch(batch, size)
         if self.training.accumulate:
             self.step(images, labels, update=False)()
         given = batch * self.input_bytes(size)
-        return record(self.step(images, labels), batch=batch, size=size, inputs=given)
+        trace = record(self.step(images, labels, update), batch=batch, size=size, inputs=given)
+        for parameter in self.network.parameters():
+            parameter.grad = None  # Paddle's clear_gradient keeps the memory until the next backward pass
+        return trace
 
     def input_bytes(self, size: Size) -> int:
         """Returns the bytes of an image and its labels."""
@@ -196,18 +203,27 @@ def _build(training: Training) -> Any:
         return build_detector(
             training.model, num_classes=training.num_classes, image_size=training.size, activation=training.activation
         )
-    network = build_classifier(
-        training.model,
-        num_classes=training.num_classes,
-        stem=training.stem,
-        image_size=training.size,
-        dropout=training.dropout,
-    )
-    for layer in network.sublayers(include_self=True):
-        for name, child in list(layer.named_children()):
-            if hasattr(child, "grid"):  # made for maps of the real size; this one takes any and allocates the same
-                layer.add_sublayer(name, nn.AdaptiveAvgPool2D(child.grid))
+    with _zeros():
+        network = build_classifier(
+            training.model,
+            num_classes=training.num_classes,
+            stem=training.stem,
+            image_size=training.size,
+            dropout=training.dropout,
+        )
+    take_any_size(network)
     return network
+
+
+@contextmanager
+def _zeros() -> Iterator[None]:
+    """Starts parameters from 0 where a layer does not say otherwise: random numbers take seconds of a large network."""
+    zero = nn.initializer.Constant(0.0)
+    nn.initializer.set_global_initializer(zero, zero)
+    try:
+        yield
+    finally:
+        nn.initializer.set_global_initializer(None)
 
 
 def _fit_model(training: Training, network: Any) -> FitModel:
@@ -233,5 +249,5 @@ def _fit_model(training: Training, network: Any) -> FitModel:
     model = FitModel(network, task=step, precision=Precision("fp32", "O1", "cpu"), ema=ema)
     model.prepare(optimizer, step.loss, step.metrics)
     model._accumulate = 1
-    step.forward = Marked(step.forward)
+    step.forward, model._update = Marked(step.forward, FORWARD), Marked(model._update, UPDATE)  # type: ignore[method-assign]
     return model

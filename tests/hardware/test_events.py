@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from paddle_tk.hardware.events import Event, make_trace, without_workspaces
+from paddle_tk.hardware.events import Event, make_trace, with_update, without_workspaces
 
 # time, address, bytes, operator, call
 EVENTS = [
@@ -28,3 +28,13 @@ def test_workspaces_of_an_operator_vanish_when_they_are_left_out() -> None:
     assert list(trace.sizes) == [40, 8, 32]
     assert list(trace.events) == [0, 1, -1, -3, -2]
     assert (trace.forward_events, trace.peak) == (2, 158)
+
+
+def test_a_step_without_update_gets_that_of_another_when_they_are_joined() -> None:
+    events = [Event(1, 1, 40, "conv2d", 1), Event(5, 2, 12, "adamw", 2), Event(6, 2, -12, "adamw", 2)]
+    whole = make_trace(events, forward_end=2, batch=2, size=(8, 8), before=0, inputs=0, update=(4, 7))
+    later = [*events[:1], Event(8, 3, 4, "scale", 3)]
+    bare = make_trace(later, forward_end=2, batch=3, size=(9, 9), before=0, inputs=0)
+    joined = with_update(bare, whole)
+    assert whole.update == (1, 2)
+    assert (list(joined.sizes), list(joined.operators)) == ([40, 12, 4], ["conv2d", "adamw", "scale"])

@@ -24,6 +24,13 @@ def test_images_take_half_where_paddle_computes_low() -> None:
     assert mixed.fixed.tolist() == whole.fixed.tolist() == [10, 0, 10, 10, 0, 10]
 
 
+def test_torchs_operators_are_known_by_paddles_names() -> None:
+    names = ["aten::_log_softmax", "aten::_log_softmax_backward_data", "aten::nll_loss_forward", "aten::relu_"]
+    trace = Trace(2, (8, 8), 0, 0, [1] * 4, names, [False] * 4, [], 0, 0)
+    found = on_gpu(trace, Lines(np.zeros(4), np.full(4, 4.0)), "bf16", "O1")
+    assert found.each.tolist() == [4, 4, 4, 2]
+
+
 def test_state_follows_the_level() -> None:
     state = State(parameters=100, gradients=90, matrices=80, optimizer=180, averages=100)
     assert low_state(state, "fp32", "O2") == (state, 0)

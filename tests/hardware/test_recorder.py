@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import paddle
 
-from paddle_tk.hardware.recorder import Marked, allocated, peak, record, reset_peak
+from paddle_tk.hardware.recorder import FORWARD, Marked, allocated, peak, record, reset_peak
 
 
 def test_record_tells_every_allocation_when_a_step_runs() -> None:
@@ -10,10 +10,10 @@ def test_record_tells_every_allocation_when_a_step_runs() -> None:
     x = paddle.ones([16, 8])
 
     def step() -> None:
-        y = Marked(layer)(x)
+        y = Marked(layer, FORWARD)(x)
         y.sum().backward()
         for parameter in layer.parameters():
-            parameter.clear_gradient(set_to_zero=False)
+            parameter.grad = None
 
     step()
     before = allocated()
