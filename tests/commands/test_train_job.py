@@ -40,3 +40,17 @@ def test_train_in_two_processes_refuses_in_one_line_and_leaves_nothing(tool: Too
     assert done.stderr.count("\n") == 1
     assert "names 3 process(es), the job has 2" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_train_picks_a_batch_itself_and_keeps_it_when_resumed(tool: Tool, tmp_path: Path) -> None:
+    done = tool("train", *SETTINGS, "data.batch_size=auto", "--run-dir", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    choice = json.loads((tmp_path / "run" / "batch.json").read_text())
+    assert f"batch size {choice['picked']} (auto): takes " in done.stdout
+    assert (choice["confirmed"], choice["running"], choice["backed_off"]) == (True, False, False)
+    assert choice["picked"] == 64  # 1,294 images and at least 16 updates an epoch
+    assert choice["predictions"]["32"] < choice["predictions"]["64"] < choice["limit_mb"]
+    (tmp_path / "run" / "result.json").unlink()
+    again = tool("train", "--resume", "run", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / "run" / "batch.json").read_text()) == choice
