@@ -93,8 +93,8 @@ class FitModel(paddle.Model):
         self._train_data, self._accumulate = train_data, accumulate_grad_batches
         self._epochs = epochs
         if self.sharding is not None and self.sharding.model is None:
-            optimizer: Any = self._optimizer
-            self._optimizer = self.sharding.wrap(self.network, optimizer, self.precision.scaler)
+            plain: Any = vars(self)["_optimizer"]
+            self._optimizer = self.sharding.wrap(self.network, plain, self.precision.scaler)
         train_data.stop_when = lambda: self.stop_now
         self.num_iters = None
         hooks = self._hooks(callbacks, epochs, train_data.batches_per_epoch)

@@ -1,0 +1,174 @@
+"""Compares trainings shared by several processes with the same training by one, weight by weight, after 20 steps.
+
+One process with batches of 32 against two with 16 each and three with 8, 4 and 20: LeNet (no batch norm), and ResNet-18
+and YOLOv10-N with synchronised batch norms. Sums are taken in another order then, and float32 rounds otherwise: what
+that alone does is shown by one process that computes its convolutions by another kernel. Deep networks with batch norm
+enlarge the least difference ten thousand times within 20 steps from random weights, whatever causes it, so theirs start
+from weights of a short training, as a fine-tuning does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks._report import Claim, finish, parser
+from paddle_tk.environment.ranks import own_rank, rank_environment
+
+STEPS, BATCH, BOUND = 20, 32, 1e-5
+SPLITS: dict[str, tuple[int, ...]] = {"2 x 16": (16, 16), "8 + 4 + 20": (8, 4, 20)}
+COMMON = (
+    "trainer.loggers=[]", "trainer.warmup_epochs=0", "trainer.schedule=constant", "trainer.leak_watch=off",
+    "trainer.limit_val_batches=1", "trainer.max_epochs=1",
+)  # fmt: skip
+CLASSIFIER = ("data=digits", "data.num_workers=0", "trainer.optimizer=sgd")
+DETECTOR = ("-c", str(ROOT / "configs" / "yolov10n.yaml"), "data=digits_detection", "data.image_size=64")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training that is done by one process and by several.
+
+    Attributes:
+        settings: Of all its runs.
+        rate: Learning rate of the compared steps.
+        begin: Settings of a training whose weights they start from; empty: they start from random weights.
+    """
+
+    settings: tuple[str, ...]
+    rate: float
+    begin: tuple[str, ...] = ()
+
+
+CASES = {
+    "lenet, no batch norm": Case((*CLASSIFIER, "model=lenet", "data.image_size=28"), 0.01),
+    "lenet, no batch norm, adamw": Case(
+        (*CLASSIFIER[:2], "model=lenet", "data.image_size=28", "trainer.optimizer=adamw"), 0.001
+    ),
+    "resnet18, synchronised": Case(
+        (*CLASSIFIER, "model=resnet18", "data.image_size=16", "trainer.sync_batch_norm=true"), 0.001,
+        ("trainer.learning_rate=0.05", "trainer.max_epochs=2", "trainer.schedule=cosine"),
+    ),
+    "yolov10n, synchronised": Case(
+        (*DETECTOR, "trainer.sync_batch_norm=true", "trainer.optimizer=sgd", "trainer.ema_decay=0", "data.flip=0"),
+        1e-4,
+        ("trainer.optimizer=adamw", "trainer.learning_rate=0.002", "trainer.max_epochs=2", "trainer.schedule=cosine"),
+    ),
+}  # fmt: skip
+
+
+def work(folder: Path, overrides: Sequence[str]) -> int:
+    """Trains as one process, alone or of a job."""
+    from paddle_tk.config.load import load_config
+    from paddle_tk.console import Output
+    from paddle_tk.environment.start import start_paddle
+
+    path, overrides = (Path(overrides[1]), overrides[2:]) if overrides[0] == "-c" else (None, overrides)
+    loaded, rank = load_config(path, list(overrides)), own_rank()
+    folder.mkdir(parents=True, exist_ok=True)
+    start_paddle(1)
+    from paddle_tk.training.build import build_trainer
+    from paddle_tk.training.distributed import connect
+
+    parallel = connect(rank, "cpu") if rank is not None else None
+    build_trainer(loaded.config, folder, loaded.sha256, "cpu", Output(quiet=True), parallel=parallel).run()
+    return 0
+
+
+def free_endpoints(count: int) -> list[str]:
+    """Returns "host:port" of ports of this machine that nothing listens on."""
+    with ExitStack() as stack:
+        holders = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for holder in holders:
+            holder.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{holder.getsockname()[1]}" for holder in holders]
+
+
+def train(folder: Path, settings: Sequence[str], split: Sequence[int] = (BATCH,)) -> dict[str, np.ndarray]:
+    """Trains in as many processes as ``split`` has parts and returns the weights.
+
+    Raises:
+        RuntimeError: A process failed.
+    """
+    endpoints = free_endpoints(len(split))
+    sizes = () if len(set(split)) == 1 else (f"trainer.rank_batch_sizes=[{','.join(map(str, split))}]",)
+    command = [sys.executable, __file__, "--work", str(folder), *settings, f"data.batch_size={max(split)}", *sizes]
+    job = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **(rank_environment(rank, endpoints, 1) if len(split) > 1 else {})},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(len(split))
+    ]  # fmt: skip
+    said = [process.communicate()[0] for process in job]
+    for process, output in zip(job, said, strict=True):
+        if process.returncode:
+            raise RuntimeError(f"exit code {process.returncode}: {output[-2000:]}")
+    weights: dict[str, np.ndarray] = load_file(folder / "model" / "model.safetensors")
+    return weights
+
+
+def differences(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> tuple[float, float, float]:
+    """Returns the largest difference of a weight, that over the largest weight, and the statistics' largest.
+
+    A running mean or variance, which grows with the activations, is compared with the largest of its layer.
+    """
+    statistics = {name for name in one if name.endswith(("_mean", "_variance"))}
+    weights = max(float(np.abs(one[name] - other[name]).max()) for name in one if name not in statistics)
+    largest = max(float(np.abs(one[name]).max()) for name in one if name not in statistics)
+    moved = [np.abs(one[name] - other[name]).max() / max(1.0, np.abs(one[name]).max()) for name in statistics]
+    return weights, weights / largest, float(max(moved, default=0.0))
+
+
+def compare(work_folder: Path, name: str, case: Case) -> dict[str, tuple[float, float, float]]:
+    """Returns the differences from one process, by what is compared with it."""
+    base, steps = work_folder / name.replace(", ", "-").replace(" ", "_"), f"trainer.limit_train_batches={STEPS}"
+    start: tuple[str, ...] = ()
+    if case.begin:
+        train(base / "begin", (*case.settings, *COMMON, *case.begin))
+        start = (f"model.weights={base / 'begin' / 'model' / 'model.safetensors'}",)
+    settings = (*case.settings, *COMMON, steps, f"trainer.learning_rate={case.rate}", *start)
+    one = train(base / "one", settings)
+    found = {"another kernel": differences(one, train(base / "kernel", (*settings, "trainer.fast_conv=false")))}
+    for label, split in SPLITS.items():
+        found[label] = differences(one, train(base / label.replace(" ", ""), settings, split))
+    return found
+
+
+def main() -> int:
+    """Compares every case and prints the largest differences."""
+    if sys.argv[1:2] == ["--work"]:
+        return work(Path(sys.argv[2]), sys.argv[3:])
+    arguments = parser(__doc__ or "", "data_parallel")
+    arguments.formatter_class = argparse.RawDescriptionHelpFormatter
+    arguments.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    given = arguments.parse_args()
+    claims, samples = [], {}
+    print(f"largest difference from one process after {STEPS} steps: weights, relative to the largest, statistics")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in given.cases:
+            for label, found in compare(Path(folder), name, CASES[name]).items():
+                samples[f"{name}: {label}"] = list(found)
+                print(f"{name:<30} {label:<16}" + "".join(f"{value:12.2e}" for value in found), flush=True)
+                if label in SPLITS:
+                    claims.append(Claim(f"data_parallel {name}, {label}", max(found[0], found[2]), "", BOUND))
+    return finish(claims, samples, given.json, {"unit": "absolute, relative, statistics", "steps": STEPS, "n": 1})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
