@@ -18,12 +18,13 @@ class Output:
 
     Args:
         quiet: Print nothing but warnings, errors and ``result`` lines.
+        silent: Print nothing at all: another process of the job says it.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
-        self.console = Console(highlight=False, soft_wrap=True, markup=False)
-        self.errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    def __init__(self, quiet: bool = False, silent: bool = False) -> None:
+        self.quiet = quiet or silent
+        self.console = Console(highlight=False, soft_wrap=True, markup=False, quiet=silent)
+        self.errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, quiet=silent)
 
     @property
     def interactive(self) -> bool:

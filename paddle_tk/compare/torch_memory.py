@@ -75,9 +75,7 @@ class TorchSubject:
         }  # fmt: skip
         self.optimizer, _ = build_torch_optimizer(self.network, settings, _SCHEDULE)
         smoothing = _SMOOTHING if label_smoothing else 0.0
-        self._loss: Any = (
-            self.network.make_loss() if detects else torch.nn.CrossEntropyLoss(label_smoothing=smoothing)
-        )
+        self._loss: Any = self.network.make_loss() if detects else torch.nn.CrossEntropyLoss(label_smoothing=smoothing)
 
     def input_bytes(self, size: tuple[int, int]) -> int:
         """Returns the bytes of an image and its labels."""

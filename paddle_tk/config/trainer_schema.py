@@ -121,6 +121,11 @@ class TrainerConfig(Section):
             raise ValueError("must be fp32, bf16 or fp16 (32 and 16 are accepted)")
         return known[name]
 
+    @field_validator("leak_watch", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return "off" if value is False else value  # YAML reads the bare word as false
+
     @field_validator("rank_batch_sizes")
     @classmethod
     def _ranks(cls, value: list[int] | str | None) -> list[int] | str | None:
@@ -155,4 +160,6 @@ class TrainerConfig(Section):
             raise ValueError("schedule: step needs step_epochs, for instance [30, 60, 90]")
         if self.target_batch_size is not None and self.accumulate_grad_batches > 1:
             raise ValueError("target_batch_size sets accumulate_grad_batches: give only one of them")
+        if self.leak_tensors and self.leak_watch == "off":
+            raise ValueError("leak_tensors needs leak_watch=warn or stop, which look at the memory")
         return self

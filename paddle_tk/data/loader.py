@@ -1,8 +1,8 @@
 """Batches as Paddle tensors. Order and augmentation are functions of (seed, epoch, sample, batch step) alone.
 
-Neither the number of workers nor a stop and resume in the middle of an epoch changes a single byte of any
-batch. Images with one label and images with boxes pass through the same code: a batch is [images, labels], where
-the transform decides what labels are.
+Neither the number of workers nor a stop and resume in the middle of an epoch changes a single byte of any batch, nor
+does the number of processes that share one: each reads its part of the same batches. Images with one label and images
+with boxes pass through the same code: a batch is [images, labels], where the transform decides what labels are.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import paddle
 from paddle_tk.data.box_batches import pad_targets
 from paddle_tk.data.box_transforms import BoxEvalTransform, BoxTrainTransform
 from paddle_tk.data.samples import Reader, Sample, Split, Transform, sample_reader
+from paddle_tk.data.shares import Share
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
 from paddle_tk.data.workers import choose_workers, init_worker, shared_memory_holds, shut_down
 from paddle_tk.errors import BadInput, DataError
@@ -90,7 +91,10 @@ class _Loader:
         limit_batches: int | None,
         num_workers: int,
         prefetch_factor: int,
+        share: Share | None,
     ) -> None:
+        if share is not None and share.whole != batch_size:
+            raise ValueError(f"{share.sizes} images of the processes do not make a batch of {batch_size}")
         if drop_last and len(split) < batch_size:
             raise BadInput(
                 f"data.batch_size={batch_size} leaves no whole batch in {len(split)} images",
@@ -102,6 +106,7 @@ class _Loader:
         self.stop_when: Callable[[], bool] | None = None
         self.split, self._transform = split, transform
         self._batch_size, self._seed = batch_size, seed
+        self.share = share if share is not None else Share(0, (batch_size,))
         self._workers, self._prefetch = num_workers, max(1, prefetch_factor)
         self._open: Any = None
         self._thread_id = 0
@@ -112,12 +117,16 @@ class _Loader:
             raise ValueError(f"step must be from 0 to {self.batches_per_epoch - 1}, got {step}")
         return min(self._batch_size, len(self.split) - step * self._batch_size)
 
+    def own_samples(self, step: int) -> tuple[int, int]:
+        """Returns where this process's images begin and end in batch ``step``; equal: it has none of its own."""
+        return self.share.bounds(self.batch_samples(step))
+
     @property
     def largest_batch_bytes(self) -> int:
         """Bytes of the images of a batch at the largest size it may have."""
         transform = self._transform
         height, width = transform.largest_size if isinstance(transform, BoxTrainTransform) else transform.size
-        return self._batch_size * 3 * height * width * np.dtype(np.float32).itemsize
+        return max(1, self.share.own) * 3 * height * width * np.dtype(np.float32).itemsize
 
     def close(self) -> None:
         """Ends the loading thread or processes of an iteration that is still open; harmless otherwise."""
@@ -130,8 +139,7 @@ class _Loader:
     def _read(self, order: np.ndarray, epoch: int, first: int) -> Iterator[list[paddle.Tensor]]:
         """Yields the batches ``first`` to the last of ``order``."""
         self.close()
-        size = self._batch_size
-        batches = [order[step * size : (step + 1) * size] for step in range(first, self.batches_per_epoch)]
+        batches = [self._own_part(order, step) for step in range(first, self.batches_per_epoch)]
         if not batches or self._stopped():
             return
         iterator = self._open = self._iterator(_Keys(batches, epoch, first))
@@ -146,6 +154,12 @@ class _Loader:
         finally:
             if self._open is iterator:
                 self.close()
+
+    def _own_part(self, order: np.ndarray, step: int) -> np.ndarray:
+        first, last = self.own_samples(step)
+        start = step * self._batch_size
+        # Without an image of its own a process takes the batch's first: it has to go through the step with the others.
+        return order[start + first : start + last] if last > first else order[start : start + 1]
 
     def _stopped(self) -> bool:
         return self.stop_when is not None and self.stop_when()
@@ -205,6 +219,8 @@ class TrainLoader(_Loader):
         limit_batches: Batches per epoch; None: all.
         num_workers: Loader processes; 0: a thread of this process.
         prefetch_factor: Batches each worker prepares ahead.
+        share: This process's part of every batch, which then has ``batch_size`` images of all processes together; None:
+            all of it.
 
     Attributes:
         split: The images.
@@ -227,6 +243,7 @@ class TrainLoader(_Loader):
         limit_batches: int | None = None,
         num_workers: int = 0,
         prefetch_factor: int = 2,
+        share: Share | None = None,
     ) -> None:
         super().__init__(
             split,
@@ -237,6 +254,7 @@ class TrainLoader(_Loader):
             limit_batches=limit_batches,
             num_workers=num_workers,
             prefetch_factor=prefetch_factor,
+            share=share,
         )
         self._epoch, self._step = 0, 0
 
@@ -273,6 +291,7 @@ class EvalLoader(_Loader):
         limit_batches: Only the first batches; None: all.
         num_workers: Loader processes; 0: a thread of this process.
         prefetch_factor: Batches each worker prepares ahead.
+        share: As in ``TrainLoader``.
     """
 
     def __init__(
@@ -284,6 +303,7 @@ class EvalLoader(_Loader):
         limit_batches: int | None = None,
         num_workers: int = 0,
         prefetch_factor: int = 2,
+        share: Share | None = None,
     ) -> None:
         super().__init__(
             split,
@@ -294,11 +314,19 @@ class EvalLoader(_Loader):
             limit_batches=limit_batches,
             num_workers=num_workers,
             prefetch_factor=prefetch_factor,
+            share=share,
         )
 
     def __len__(self) -> int:
         """Returns the number of batches."""
         return self.batches_per_epoch
+
+    @property
+    def positions(self) -> np.ndarray:
+        """The numbers in the split of the images that this process is given, in their order: int64 (n,)."""
+        size = self._batch_size
+        own = [(step * size, self.own_samples(step)) for step in range(self.batches_per_epoch)]
+        return np.concatenate([np.arange(start + first, start + last) for start, (first, last) in own])
 
     def __iter__(self) -> Iterator[list[paddle.Tensor]]:
         """Yields [images float32 (B, 3, H, W), labels], labels as in ``TrainLoader``.

@@ -1,4 +1,7 @@
-"""Which process of a job this is, as ``paddle.distributed.launch`` and our own launcher tell it. Imports no framework."""
+"""Which process of a job this is, as ``paddle.distributed.launch`` and our own launcher tell it.
+
+Imports no framework.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import sys
 import warnings
 from typing import Literal
@@ -31,6 +32,8 @@ def start_paddle(cpu_threads: int | Literal["auto"] = "auto") -> int:
     if "paddle" in sys.modules:
         return threads
     require_room_for_paddle()
+    # Its transport between processes says where it listens and connects.
+    os.environ.setdefault("GLOG_minloglevel", "2")
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), warnings.catch_warnings():

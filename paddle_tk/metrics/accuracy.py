@@ -65,6 +65,11 @@ class TopK:
             raise ValueError("no samples were added")
         return {f"top{k}": self._hits[k] / self.n for k in self.ks if k < self._classes}
 
+    @property
+    def hits(self) -> dict[int, int]:
+        """How many samples were right, by k."""
+        return dict(self._hits)
+
     def state(self) -> dict[str, Any]:
         """Returns all that ``load`` needs, in JSON types."""
         return {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -163,6 +163,11 @@ class DetectionMetric:
         for counts, end in zip(arrays["counts"], ends, strict=True):
             parts = {name: arrays[name][e - c : e] for name, c, e in zip(names, counts, end, strict=True)}
             self._images.append(ImageBoxes(**parts))
+        self._evaluated = None
+
+    def sort(self, numbers: np.ndarray) -> None:
+        """Puts the images in the order of their numbers, (n,): it decides between equal scores."""
+        self._images = [self._images[i] for i in np.argsort(numbers, kind="stable")]
         self._evaluated = None
 
     def result(self) -> DetectionFigures:

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import paddle
 from paddle import nn
 from paddle.nn import functional
 
+Divisor = Callable[[paddle.Tensor, float, float, int], paddle.Tensor]
 AUXILIARY_WEIGHT = 0.3  # Szegedy et al., arXiv 1409.4842, section 5
+
+
+def own_divisor(total: paddle.Tensor, floor: float, floor_per_image: float, images: int) -> paddle.Tensor:
+    """Returns what a loss over a batch is divided by: a total over its images, but no less than a floor.
+
+    Several processes that share a batch put something else in its place, which knows the others' totals.
+
+    Args:
+        total: A scalar.
+        floor: Least divisor of a batch.
+        floor_per_image: Its part that grows with the images.
+        images: Of the batch.
+    """
+    return paddle.clip(total, min=floor + floor_per_image * images)
 
 
 class ClassificationLoss(nn.Layer):

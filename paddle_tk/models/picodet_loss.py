@@ -18,6 +18,8 @@ import paddle
 from paddle import nn
 from paddle.nn import functional
 
+from paddle_tk.models.losses import Divisor, own_divisor
+
 _WEIGHTS = {"vfl": 1.0, "iou": 2.5, "dfl": 0.5}
 _STATIC_SHARE = 3  # one epoch in so many is assigned by ATSS: 100 of the published 300
 _NEGATIVE = 0.75  # the varifocal loss's alpha
@@ -69,14 +71,17 @@ class PicoDetLoss(nn.Layer):
     Attributes:
         parts: Names of the parts; their values sum to the total.
         static: Whether boxes are assigned by ATSS; set by ``start_epoch`` and by nothing else.
+        divisor: See ``own_divisor``.
     """
 
     parts = tuple(_WEIGHTS)
+    divisor: Divisor
 
     def __init__(self, strides: Sequence[int]) -> None:
         super().__init__()
         self.strides = tuple(strides)
         self.static = True
+        self.divisor = own_divisor
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Chooses how boxes are assigned.
@@ -114,7 +119,7 @@ class PicoDetLoss(nn.Layer):
             else:
                 found = assign_aligned(targets, predicted, log_scores, cells)
             labels = paddle.take_along_axis(targets[:, :, 0].astype("int64"), found.box, axis=1)
-            total = found.score.sum().clip(min=1.0)
+            total = self.divisor(found.score.sum(), 1.0, 0.0, int(targets.shape[0]))
         iou, dfl = _box_losses(distributions, cells, targets, found)
         return {"vfl": varifocal(log_scores, labels, found.score) / total, "iou": iou / total, "dfl": dfl / total}
 

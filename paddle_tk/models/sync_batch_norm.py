@@ -15,23 +15,21 @@ from typing import Any, Protocol
 
 import paddle
 from paddle import nn
+from paddle.nn.layer.norm import _BatchNormBase
 
 from paddle_tk.models.two_passes import once
 
 
 class Job(Protocol):
-    """What is asked of the processes.
-
-    Attributes:
-        training: Whether a training batch is under way.
-        own_images: Images of this process in it.
-    """
+    """What is asked of the processes."""
 
     @property
-    def training(self) -> bool: ...
+    def training(self) -> bool:
+        """Whether a training batch is under way."""
 
     @property
-    def own_images(self) -> int: ...
+    def own_images(self) -> int:
+        """Images of this process in it."""
 
     def add_up(self, tensor: paddle.Tensor) -> None:
         """Replaces a tensor by its sum over all processes."""
@@ -53,6 +51,21 @@ def use_sync_batch_norm(network: nn.Layer, job: Job) -> int:
     for layer in layers:
         layer.forward = _Forward(layer, job)
     return len(layers)
+
+
+def running_statistics(network: nn.Layer, *, synchronised: bool) -> list[paddle.Tensor]:
+    """Returns the running means and variances that a training batch moves.
+
+    Args:
+        network: The network.
+        synchronised: Leave out the layers that ``use_sync_batch_norm`` has changed, which are alike in all processes.
+    """
+    return [
+        statistic
+        for layer in network.sublayers(include_self=True)
+        if isinstance(layer, _BatchNormBase) and not (synchronised and isinstance(layer.forward, _Forward))
+        for statistic in (layer._mean, layer._variance)
+    ]
 
 
 class _Forward:
@@ -91,7 +104,7 @@ class _Normalise(paddle.autograd.PyLayer):
         scale = (variance + epsilon).rsqrt()
         normal = (wide - _per_channel(mean)) * _per_channel(scale)
         ctx.save_for_backward(normal, weight, scale)
-        ctx.job, ctx.count = job, count
+        ctx.job, ctx.count, ctx.counts = job, count, job.own_images > 0
         y = normal * _per_channel(weight) + _per_channel(bias)
         ctx.mark_non_differentiable(mean, variance)
         return y.astype(x.dtype), mean, variance
@@ -103,7 +116,8 @@ class _Normalise(paddle.autograd.PyLayer):
         d_bias, d_weight = wide.sum([0, 2, 3]), (wide * normal).sum([0, 2, 3])
         sums = paddle.stack([d_bias, d_weight])
         ctx.job.add_up(sums)
-        inner = wide - (_per_channel(sums[0]) + normal * _per_channel(sums[1])) / ctx.count
+        # Images that were not in the statistics have no part in their gradient either.
+        inner = wide - (_per_channel(sums[0]) + normal * _per_channel(sums[1])) / ctx.count if ctx.counts else wide
         dx = inner * _per_channel(weight * scale)
         return dx.astype(dy.dtype), d_weight, d_bias
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,9 @@ def train_worker(folder: Path, rank: Rank | None, output: Output) -> None:
     """
     die_with_parent()
     loaded = load_config(folder / CONFIG)
-    output.quiet = output.quiet or (rank is not None and rank.rank > 0)
-    _train(loaded, folder, rank, output, *_join(loaded.config, rank))
+    device, parallel = _join(loaded.config, rank)
+    with _parting(parallel):
+        _train(loaded, folder, output, device, parallel)
 
 
 def train_launched(loaded: LoadedConfig, rank: Rank, open_folder: Callable[[], Run], output: Output) -> Run:
@@ -60,18 +62,28 @@ def train_launched(loaded: LoadedConfig, rank: Rank, open_folder: Callable[[], R
     Raises:
         PaddleTkError: What ended the training; ``Stopped`` after a signal.
     """
-    output.quiet = output.quiet or rank.rank > 0
     device, parallel = _join(loaded.config, rank)
 
     def opened() -> dict[str, Any]:
         run = open_folder()
         return {"folder": str(run.folder), "fresh": run.fresh, "finished": run.finished}
 
-    found = agreed(parallel, opened)
-    run = Run(Path(found["folder"]), fresh=found["fresh"], finished=found["finished"])
-    if not run.finished:
-        _train(loaded, run.folder, rank, output, device, parallel)
+    with _parting(parallel):
+        found = agreed(parallel, opened)
+        run = Run(Path(found["folder"]), fresh=found["fresh"], finished=found["finished"])
+        if not run.finished:
+            _train(loaded, run.folder, output, device, parallel)
     return run
+
+
+@contextmanager
+def _parting(parallel: Parallel | None) -> Iterator[None]:
+    """Lets go of the others at the end: those that still need this process will notice."""
+    try:
+        yield
+    finally:
+        if parallel is not None:
+            parallel.leave()
 
 
 def _join(config: Config, rank: Rank | None) -> tuple[str, Parallel | None]:
@@ -84,32 +96,27 @@ def _join(config: Config, rank: Rank | None) -> tuple[str, Parallel | None]:
         return resolve_device(trainer.accelerator, trainer.devices), None
     start_paddle(rank_threads(config, rank.local_world) or "auto")
     from paddle_tk.environment.devices import resolve_rank_device
-    from paddle_tk.training.distributed import Parallel, connect
+    from paddle_tk.training.distributed import connect
 
     device = resolve_rank_device(trainer.accelerator, trainer.devices, rank)
     if device.startswith("gpu:"):
         os.environ.setdefault(GPUS, device.removeprefix("gpu:"))  # where Paddle opens its communication
-    connect(rank, device)
-    return device, Parallel(rank, [1] * rank.world, config.seed)
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # Paddle tells its flags
+        return device, connect(rank, device)
 
 
-def _train(
-    loaded: LoadedConfig, folder: Path, rank: Rank | None, output: Output, device: str, parallel: Parallel | None
-) -> None:
+def _train(loaded: LoadedConfig, folder: Path, output: Output, device: str, parallel: Parallel | None) -> None:
     from paddle_tk.environment.versions import environment_report
     from paddle_tk.pipelines.training_plan import plan_training
     from paddle_tk.training.build import build_trainer
-    from paddle_tk.training.distributed import Parallel
 
     writes = parallel is None or parallel.writes
     with locked(folder) if writes else nullcontext():
         if writes:
             write_json(folder / ENVIRONMENT, environment_report())
-        plan = plan_training(loaded.config, folder, device, rank, parallel, output)
-        if rank is not None:
-            parallel = Parallel(rank, plan.split, loaded.config.seed)
-        with memory_watched(folder, plan.own_batch(rank), main_process=writes):
-            trainer = build_trainer(plan.config, folder, loaded.sha256, device, output, parallel=parallel)
+        config = plan_training(loaded.config, folder, device, parallel, output)
+        with memory_watched(folder, int(config.data.batch_size), main_process=writes):
+            trainer = build_trainer(config, folder, loaded.sha256, device, output, parallel=parallel)
             result = trainer.run()
     if result is None and trainer.model.stop_signal is not None:
         raise Stopped(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from paddle_tk.data.boxes import DetectionSplit
@@ -27,6 +27,7 @@ class DetectionCount:
         split: The images.
         preprocessing: As the manifest holds it.
         postprocessing: As the manifest holds it.
+        positions: Numbers in the split of the images that come, in their order; None: all of them.
     """
 
     def __init__(
@@ -35,9 +36,11 @@ class DetectionCount:
         split: DetectionSplit,
         preprocessing: Mapping[str, Any],
         postprocessing: Mapping[str, Any],
+        positions: Sequence[int] | Array | None = None,
     ) -> None:
         self._metric, self._split = metric, split
         self._before, self._after = dict(preprocessing), dict(postprocessing)
+        self._positions = positions
         self.n = 0
 
     def add(self, boxes: Array, scores: Array) -> Found:
@@ -50,7 +53,8 @@ class DetectionCount:
         Returns:
             Its detections.
         """
-        truth, size = self._split.boxes(self.n), self._split.sizes[self.n]
+        index = self.n if self._positions is None else int(self._positions[self.n])
+        truth, size = self._split.boxes(index), self._split.sizes[index]
         self.n += 1
         found = Found(*decode_detections(boxes, scores, size, self._before, self._after))
         self._metric.add(

@@ -170,6 +170,9 @@ def is_out_of_memory(error: BaseException | None) -> bool:
         text = str(error).lower()
         if isinstance(error, RuntimeError | SystemError | OSError) and any(said in text for said in _MESSAGES):
             return True
+        # safetensors, where Python could not allocate an object.
+        if type(error).__name__ == "PanicException" and "pointer is null" in text:
+            return True
         error = error.__cause__ or error.__context__
     return False
 
@@ -192,7 +195,7 @@ def memory_watched(folder: Path, batch: int, *, main_process: bool = True) -> It
         change(folder, running=True)
     try:
         yield
-    except Exception as error:
+    except BaseException as error:  # a panic of a library in Rust is no Exception
         if not is_out_of_memory(error):
             raise
         if choice is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,19 @@ from paddle_tk.console import Output
 from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.datasets import load_dataset
 from paddle_tk.data.loader import EvalLoader, TrainLoader, choose_workers
+from paddle_tk.data.shares import Share
 from paddle_tk.errors import BadInput, some
 from paddle_tk.models.recompute import use_recompute
 from paddle_tk.models.small_map_conv import use_small_map_conv
+from paddle_tk.training.build_callbacks import build_callbacks
+from paddle_tk.training.build_ranks import (
+    Batches,
+    build_together,
+    check_same,
+    check_shares,
+    join_network,
+    share_batches,
+)
 from paddle_tk.training.build_task import (
     TaskKind,
     build_artifact,
@@ -28,19 +38,15 @@ from paddle_tk.training.build_task import (
     check_settings,
     task_kind,
 )
-from paddle_tk.training.callbacks.early_stopping import EarlyStopping
-from paddle_tk.training.callbacks.history import History
-from paddle_tk.training.callbacks.pictures import Pictures
-from paddle_tk.training.callbacks.progress_bar import ProgressBar
+from paddle_tk.training.distributed import Parallel
 from paddle_tk.training.ema import Ema
 from paddle_tk.training.fit_model import FitModel
-from paddle_tk.training.loggers import FOLDERS, LOGGERS
 from paddle_tk.training.optim import build_optimizer
 from paddle_tk.training.precision import Precision
 from paddle_tk.training.rng import seed_everything
-from paddle_tk.training.run_folder import HISTORY
 from paddle_tk.training.schedule import learning_rate_factor
 from paddle_tk.training.steps.base import TaskStep
+from paddle_tk.training.together import Together
 from paddle_tk.training.trainer import Trainer, TrainerSettings
 
 _DEV_BATCHES = 2
@@ -59,7 +65,14 @@ Adapt = Callable[[paddle.nn.Layer, DatasetBundle], None]
 
 
 def build_trainer(
-    config: Config, folder: Path, config_sha256: str, device: str, output: Output, *, adapt: Adapt | None = None
+    config: Config,
+    folder: Path,
+    config_sha256: str,
+    device: str,
+    output: Output,
+    *,
+    adapt: Adapt | None = None,
+    parallel: Parallel | None = None,
 ) -> Trainer:
     """Builds everything a run needs; the network's first weights follow from the seed alone.
 
@@ -71,29 +84,62 @@ def build_trainer(
         output: Where to print.
         adapt: Called with the network, its first weights set, and the dataset, before the optimizer is built: what it
             adds to the network is trained, saved and resumed with it.
+        parallel: The processes that train together, each of which calls this; None: this one alone.
 
     Raises:
         BadInput: Anything in data, model or weights that cannot be used, before anything is trained.
     """
     paddle.set_device(device)
+    if parallel is not None and not parallel.writes:
+        output = Output(silent=True)
+    together = build_together(config, device, parallel)
     kind = task_kind(config)
-    bundle = build_dataset(config, output)
-    check_dataset(config, kind, bundle)
-    check_settings(config, kind)
+    bundle = _checked_dataset(config, kind, output)
+    check_same(parallel, bundle, config_sha256)
+    batches = share_batches(config, folder, parallel, output)
+    check_shares(batches, len(bundle.splits["train"]))
     num_classes = class_count(config, bundle)
     seed_everything(config.seed)
     network = build_network(config, kind, num_classes, output)
-    loaders = build_loaders(config, kind, bundle)
+    loaders = build_loaders(config, kind, bundle, batches.share, 1 if parallel is None else parallel.place.local_world)
     use_fast_kernels(config, network, device)
     if adapt is not None:
         adapt(network, bundle)
+    join_network(config, network, parallel)
     recompute_layers(config, network, output)
-    step = build_step(config, kind, network, bundle.classes)
-    model = _build_model(config, network, step, loaders.train, device, output)
-    settings = TrainerSettings(
+    step = build_step(config, kind, network, bundle.classes, parallel)
+    model = _build_model(config, network, step, loaders.train, batches.accumulate, device, output, together)
+    return Trainer(
+        settings=_settings(config, folder, config_sha256, bundle, batches),
+        model=model,
+        train_data=loaders.train,
+        val_data=loaders.val,
+        test_data=loaders.test,
+        make_callbacks=build_callbacks(
+            config, folder, epochs=epoch_count(config), batches=loaders.train.batches_per_epoch, device=device,
+            output=output, writes=parallel is None or parallel.writes,
+        ),
+        artifact=build_artifact(config, kind, network, bundle.classes),
+        output=output,
+        parallel=parallel,
+    )  # fmt: skip
+
+
+def _checked_dataset(config: Config, kind: TaskKind, output: Output) -> DatasetBundle:
+    bundle = build_dataset(config, output)
+    check_dataset(config, kind, bundle)
+    check_settings(config, kind)
+    return bundle
+
+
+def _settings(
+    config: Config, folder: Path, config_sha256: str, bundle: DatasetBundle, batches: Batches
+) -> TrainerSettings:
+    return TrainerSettings(
         folder=folder,
         epochs=epoch_count(config),
-        accumulate=config.trainer.accumulate_grad_batches,
+        accumulate=batches.accumulate,
+        batch_sizes=batches.share.sizes,
         save_every=config.trainer.save_every_n_steps,
         keep_last=config.trainer.keep_last,
         keep_top_k=config.trainer.keep_top_k,
@@ -102,16 +148,6 @@ def build_trainer(
         dataset_name=bundle.name,
         dataset_fingerprint=bundle.fingerprint,
         config_sha256=config_sha256,
-    )
-    return Trainer(
-        settings=settings,
-        model=model,
-        train_data=loaders.train,
-        val_data=loaders.val,
-        test_data=loaders.test,
-        make_callbacks=_callback_maker(config, folder, loaders, output),
-        artifact=build_artifact(config, kind, network, bundle.classes),
-        output=output,
     )
 
 
@@ -179,13 +215,25 @@ def recompute_layers(config: Config, network: paddle.nn.Layer, output: Output) -
         output.say(f"recompute: {len(names)} layers compute twice and keep their inputs only: {some(names)}")
 
 
-def build_loaders(config: Config, kind: TaskKind, bundle: DatasetBundle) -> Loaders:
-    """Builds the three loaders, with workers and prefetch chosen for the machine where they are "auto"."""
+def build_loaders(
+    config: Config, kind: TaskKind, bundle: DatasetBundle, share: Share | None = None, local_processes: int = 1
+) -> Loaders:
+    """Builds the three loaders, with workers and prefetch chosen for the machine where they are "auto".
+
+    Args:
+        config: The resolved config.
+        kind: What is trained.
+        bundle: The dataset.
+        share: This process's part of the batches; None: all of ``data.batch_size``.
+        local_processes: Processes that share this machine's cores.
+    """
     data, trainer = config.data, config.trainer
     on_disk = any(split.on_disk for split in bundle.splits.values())
-    workers, prefetch = choose_workers(len(bundle.splits["train"]), on_disk, len(os.sched_getaffinity(0)))
+    cores = max(1, len(os.sched_getaffinity(0)) // local_processes)
+    workers, prefetch = choose_workers(len(bundle.splits["train"]), on_disk, cores)
     shared: dict[str, Any] = {
-        "batch_size": data.batch_size,
+        "batch_size": data.batch_size if share is None else share.whole,
+        "share": share,
         "num_workers": workers if data.num_workers == "auto" else data.num_workers,
         "prefetch_factor": prefetch if data.prefetch_factor == "auto" else data.prefetch_factor,
     }
@@ -200,7 +248,14 @@ def build_loaders(config: Config, kind: TaskKind, bundle: DatasetBundle) -> Load
 
 
 def _build_model(
-    config: Config, network: paddle.nn.Layer, step: TaskStep, train: TrainLoader, device: str, output: Output
+    config: Config,
+    network: paddle.nn.Layer,
+    step: TaskStep,
+    train: TrainLoader,
+    accumulate: int,
+    device: str,
+    output: Output,
+    together: Together | None,
 ) -> FitModel:
     trainer = config.trainer
     precision = Precision(trainer.precision, trainer.amp_level, device)
@@ -208,7 +263,7 @@ def _build_model(
         output.warn(precision.note)
     factor = learning_rate_factor(
         trainer.schedule,
-        updates_per_epoch=-(-train.batches_per_epoch // trainer.accumulate_grad_batches),
+        updates_per_epoch=-(-train.batches_per_epoch // accumulate),
         max_epochs=epoch_count(config),
         warmup_epochs=trainer.warmup_epochs,
         step_epochs=trainer.step_epochs,
@@ -229,28 +284,6 @@ def _build_model(
     )
     network, optimizer = precision.decorate(network, optimizer)
     ema = Ema(network, trainer.ema_decay) if trainer.ema_decay > 0 else None
-    model = FitModel(network, task=step, precision=precision, ema=ema)
+    model = FitModel(network, task=step, precision=precision, ema=ema, together=together)
     model.prepare(optimizer, step.loss, step.metrics)
     return model
-
-
-def _callback_maker(
-    config: Config, folder: Path, loaders: Loaders, output: Output
-) -> Callable[[list[dict[str, Any]]], Sequence[paddle.callbacks.Callback]]:
-    def make(records: list[dict[str, Any]]) -> list[paddle.callbacks.Callback]:
-        trainer = config.trainer
-        plain = config.model_dump(mode="json")
-        sinks = [
-            LOGGERS.load(name)(folder / FOLDERS[name], name=folder.name, config=plain, replay=records)
-            for name in trainer.loggers
-        ]
-        callbacks = [
-            History(folder / HISTORY, sinks, trainer.log_every_n_steps, hyper_parameters=plain),
-            Pictures(sinks),
-            ProgressBar(output, epoch_count(config), loaders.train.batches_per_epoch),
-        ]
-        if trainer.early_stopping_patience is not None:
-            callbacks.append(EarlyStopping(trainer.early_stopping_patience, trainer.early_stopping_min_delta))
-        return callbacks
-
-    return make

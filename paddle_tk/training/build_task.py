@@ -16,6 +16,7 @@ from paddle_tk.errors import BadInput
 from paddle_tk.models.classifiers import build_classifier, resolve_stem
 from paddle_tk.models.detectors import build_detector, task_of
 from paddle_tk.models.weights import FILE_NAME, apply_weights, read_weights
+from paddle_tk.training.distributed import Parallel
 from paddle_tk.training.mixup import Mixup
 from paddle_tk.training.steps.base import TaskStep
 from paddle_tk.training.steps.classification import ClassificationStep
@@ -150,20 +151,25 @@ def _pair(values: list[float] | None) -> tuple[float, float] | None:
     return None if values is None else (values[0], values[1])
 
 
-def build_step(config: Config, kind: TaskKind, network: Any, classes: tuple[str, ...]) -> TaskStep:
-    """Returns the task's step."""
+def build_step(
+    config: Config, kind: TaskKind, network: Any, classes: tuple[str, ...], parallel: Parallel | None = None
+) -> TaskStep:
+    """Returns the task's step; ``parallel``: the processes that take it together."""
     if kind == "detection":
         loss = network.make_loss()
+        if parallel is not None:
+            loss.divisor = parallel.divisor
         return DetectionStep(
             classes,
             loss=loss,
             parts=loss.parts,
             preprocessing=preprocessing(config).to_dict(),
             postprocessing=postprocessing(config, network),
+            parallel=parallel,
         )
     trainer = config.trainer
-    mix = Mixup(trainer.mixup_alpha, len(classes), config.seed) if trainer.mixup_alpha > 0 else None
-    return ClassificationStep(classes, label_smoothing=trainer.label_smoothing, mix=mix)
+    mix = Mixup(trainer.mixup_alpha, len(classes), config.seed, parallel) if trainer.mixup_alpha > 0 else None
+    return ClassificationStep(classes, label_smoothing=trainer.label_smoothing, mix=mix, parallel=parallel)
 
 
 def postprocessing(config: Config, network: Any) -> dict[str, Any]:

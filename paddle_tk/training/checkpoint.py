@@ -151,6 +151,25 @@ def _rank(folder: Path) -> list[float] | None:
     return [float(v) for v in value] if isinstance(value, list) else None
 
 
+def recorded_batch(folder: Path) -> dict[str, Any] | None:
+    """Returns what the newest readable checkpoint of a run says of its batches, without reading its tensors.
+
+    Args:
+        folder: The run's ``checkpoints`` folder.
+
+    Returns:
+        "sizes", the images of each process in a batch, and "accumulate", the batches of an update; None where there is
+        no checkpoint, or none that tells.
+    """
+    for checkpoint in CheckpointStore(folder).folders()[::-1]:
+        try:
+            batch: dict[str, Any] | None = _state(checkpoint)["state"].get("batch")
+        except (ArtifactError, OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        return batch
+    return None
+
+
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Reads and verifies a checkpoint.
 
@@ -158,15 +177,20 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         ArtifactError: A file is missing, truncated or changed.
     """
     try:
-        raw = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        declared = raw.pop("sha256")
-        if sha256_bytes(canonical_json(raw)) != declared:
-            raise ArtifactError(f"{STATE} does not match its sha256", "resume from another checkpoint")
+        raw = _state(folder)
         tensors = {n.removesuffix(".safetensors"): _tensors(folder / n, h) for n, h in raw["files"].items()}
         return Checkpoint(folder, tensors, raw["state"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__} in {STATE}" if not isinstance(error, OSError) else f"{error.strerror}"
         raise ArtifactError(f"{folder.name}: {reason}", "resume from another checkpoint") from error
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    raw: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    declared = raw.pop("sha256")
+    if sha256_bytes(canonical_json(raw)) != declared:
+        raise ArtifactError(f"{STATE} does not match its sha256", "resume from another checkpoint")
+    return raw
 
 
 def _tensors(path: Path, expected: str) -> Arrays:

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import paddle
 from paddle.hapi.callbacks import LRScheduler, config_callbacks
 
-from paddle_tk.errors import CheckFailed
+from paddle_tk.errors import CheckFailed, PaddleTkError
 from paddle_tk.training.ema import Ema
 from paddle_tk.training.precision import Precision
 from paddle_tk.training.progress import Progress
+from paddle_tk.training.sharding import Sharding
 from paddle_tk.training.steps.base import TaskStep
+from paddle_tk.training.together import Part, Together
 
 
 class FitModel(paddle.Model):
@@ -32,7 +34,11 @@ class FitModel(paddle.Model):
         task: What is particular to the task: loss, figures, pictures.
         precision: Autocast and loss scaling.
         ema: Averaged weights, used in evaluation; None: none.
+        together: The processes that share every batch and go through all methods at the same time; None: this one
+            alone.
     """
+
+    _optimizer: Any  # hapi's; a sharded training puts its own in its place
 
     def __init__(
         self,
@@ -41,17 +47,21 @@ class FitModel(paddle.Model):
         task: TaskStep,
         precision: Precision,
         ema: Ema | None = None,
+        together: Together | None = None,
     ) -> None:
         inputs = paddle.static.InputSpec([None, 3, None, None], "float32", "image")
         super().__init__(network, inputs, task.target)
-        self.task, self.precision, self.ema = task, precision, ema
+        self.task, self.precision, self.ema, self.together = task, precision, ema, together
         self.progress = Progress()
         self.history: list[dict[str, Any]] = []
         self.stop_signal: int | None = None
         self.stop_now = False
+        self.stop_error: PaddleTkError | None = None
         self._epochs = 1
         self._eval_loss, self._eval_samples = 0.0, 0
         self._train_data: Any = None
+        self._eval_data: Any = None
+        self._eval_step = 0
         self._clock = time.perf_counter()
 
     def fit(
@@ -67,7 +77,8 @@ class FitModel(paddle.Model):
 
         ``on_epoch_end`` comes after the evaluation, with its figures under "val_..." in the logs; all else is in hapi's
         order. ``progress.finished`` ends the run after the epoch; ``stop_now`` ends it before the next batch, which a
-        callback that saved the state sets once ``stop_signal`` is there.
+        callback that saved the state sets once ``stop_signal`` is there. A callback that ends it for a reason calls
+        ``ask_to_stop`` and sets ``stop_error``, which the trainer raises then.
 
         Args:
             train_data: A ``TrainLoader``.
@@ -81,6 +92,9 @@ class FitModel(paddle.Model):
         """
         self._train_data, self._accumulate = train_data, accumulate_grad_batches
         self._epochs = epochs
+        if self.sharding is not None and self.sharding.model is None:
+            optimizer: Any = self._optimizer
+            self._optimizer = self.sharding.wrap(self.network, optimizer, self.precision.scaler)
         train_data.stop_when = lambda: self.stop_now
         self.num_iters = None
         hooks = self._hooks(callbacks, epochs, train_data.batches_per_epoch)
@@ -89,6 +103,11 @@ class FitModel(paddle.Model):
             self._fit_epoch(train_data, eval_data, hooks)
         hooks.on_end("train", self.history[-1] if self.history else {})
         return self.history
+
+    @property
+    def sharding(self) -> Sharding | None:
+        """What divides the state over the processes; None: each of them holds everything."""
+        return None if self.together is None else self.together.sharding
 
     def _hooks(
         self, callbacks: Sequence[paddle.callbacks.Callback] = (), epochs: int | None = None, steps: int | None = None
@@ -144,6 +163,7 @@ class FitModel(paddle.Model):
         """
         eval_data.stop_when = lambda: self.stop_signal is not None
         self.task.begin_evaluation(eval_data)
+        self._eval_data, self._eval_step = eval_data, 0
         self._eval_loss, self._eval_samples = 0.0, 0
         hooks = hooks or self._hooks()
         hooks.on_begin("eval", {"steps": len(eval_data), "metrics": self._metrics_name()})
@@ -169,29 +189,70 @@ class FitModel(paddle.Model):
         images, target = inputs[0], labels[0]
         self.network.train()
         self.mode = "train"
-        with self.precision.autocast():
-            loss, outcome = self.task.forward(self.network, images, target, progress.epoch, progress.step)
-        share = self._window_share(int(target.shape[0]))
-        self.precision.backward(loss * share if share != 1.0 else loss)
+        part = self._part(self._train_data, progress.step, target)
+        with self._training_batch(part):
+            with self.precision.autocast():
+                network = self.network if self.together is None else self.together.network(self.network)
+                loss, outcome = self.task.forward(network, images, target, progress.epoch, progress.step)
+            share = self._window_share(part.own) * (1.0 if self.together is None else self.together.loss_factor)
+            self.precision.backward(loss * share if share != 1.0 else loss)
+            if self.together is not None:
+                self.together.average_statistics(self.network)
         if update:
             self._update()
-        value = float(loss)
+        value, added = self._agreed(float(loss), part, lambda: self.task.measure(outcome, target))
         if not math.isfinite(value):
             raise _diverged(value, progress)
-        self.task.measure(outcome, target)
+        if added is not None:
+            self.task.agreed(added)
         progress.train_metrics = dict(zip(self._metrics_name()[1:], self._metric_values(), strict=True))
-        progress.add_batch(value, int(target.shape[0]))
+        progress.add_batch(value, part.of_all)
         now = time.perf_counter()
         progress.add_seconds(now - self._clock)
         self._clock = now
         return [np.asarray(value, np.float32)], []
 
+    def _part(self, data: Any, step: int, target: paddle.Tensor) -> Part:
+        if self.together is not None:
+            return self.together.part(data, step)
+        return Part(int(target.shape[0]), 0, int(target.shape[0]))
+
+    def _training_batch(self, part: Part) -> AbstractContextManager[None]:
+        if self.together is None:
+            return nullcontext()
+        return self.together.training_batch(part, self.progress.epoch, self.progress.step)
+
+    def _agreed(self, loss: float, part: Part, count: Callable[[], None]) -> tuple[float, list[np.ndarray] | None]:
+        """Counts a batch; returns its loss over the images of all processes, and what these added to the metrics."""
+        if self.together is None:
+            if math.isfinite(loss) or self.mode == "eval":
+                count()
+            return loss, None
+        value, asked, added = self.together.agree(loss, part, self._metrics, count)
+        self.stop_signal = asked if self.stop_signal is None else self.stop_signal
+        return value, added
+
+    def ask_to_stop(self, number: int) -> None:
+        """Ends the training after the running update, once all processes know of it."""
+        if self.together is None:
+            self.stop_signal = number
+        else:
+            self.together.asked = number
+
+    def agree_to_stop(self) -> None:
+        """Learns of a signal that came to any process after its last batch."""
+        if self.together is not None and self.stop_signal is None:
+            self.stop_signal = self.together.agree_to_stop()
+
     def _metric_values(self) -> list[float]:
         return [float(v) for metric in self._metrics for v in metric.accumulate()]
 
     def _window_share(self, samples: int) -> float:
-        """Weight of a batch in its accumulation window, so that the window's gradient is the mean over its images."""
-        if self._accumulate == 1:
+        """Weight of a batch in its accumulation window, so that the window's gradient is the mean over its images.
+
+        Of several processes it is the weight of this one's images; what they do is added up.
+        """
+        if self._accumulate == 1 and self.together is None:
             return 1.0
         step, data = self.progress.step, self._train_data
         first = step - step % self._accumulate
@@ -199,8 +260,13 @@ class FitModel(paddle.Model):
         return samples / int(sum(data.batch_samples(i) for i in range(first, last)))
 
     def _update(self) -> None:
+        if self.together is not None:
+            self.together.sum_gradients(self._optimizer._parameter_list)
         self.precision.step(self._optimizer)
-        self._optimizer.clear_grad(set_to_zero=False)
+        if self.sharding is None:
+            self._optimizer.clear_grad(set_to_zero=False)
+        else:
+            self._optimizer.clear_grad()
         self.progress.updates += 1
         self._optimizer._learning_rate.step(self.progress.updates)
         if self.ema is not None:
@@ -211,12 +277,15 @@ class FitModel(paddle.Model):
         self.network.eval()
         self.mode = "eval"
         target = labels[0]
-        with paddle.no_grad(), self.precision.autocast():
-            loss = self.task.evaluate(self.network, inputs[0], target)
-        samples = int(target.shape[0])
-        self._eval_loss += loss * samples
-        self._eval_samples += samples
-        return [np.asarray(loss, np.float32)], []
+        part = self._part(self._eval_data, self._eval_step, target)
+        shared = nullcontext() if self.together is None else self.together.evaluation_batch(part)
+        with paddle.no_grad(), self.precision.autocast(), shared:
+            loss, outcome = self.task.evaluate(self.network, inputs[0], target)
+        value, _ = self._agreed(loss, part, lambda: self.task.count(outcome, target))
+        self._eval_loss += value * part.of_all
+        self._eval_samples += part.of_all
+        self._eval_step += 1
+        return [np.asarray(value, np.float32)], []
 
 
 def _diverged(value: float, progress: Progress) -> CheckFailed:

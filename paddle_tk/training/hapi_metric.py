@@ -20,6 +20,7 @@ class TopKMetric(paddle.metric.Metric):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
+        self._classes = num_classes
         self._names = ["top1", "top5"] if num_classes > 5 else ["top1"]
         self._counter = TopK(ks=(1, 5) if num_classes > 5 else (1,))
 
@@ -39,6 +40,15 @@ class TopKMetric(paddle.metric.Metric):
         """Returns the figures over all batches since the reset, in 0..1."""
         result = self._counter.result()
         return [result[name] for name in self._names]
+
+    def numbers(self) -> np.ndarray:
+        """Returns the counts, float64; those of several processes add up."""
+        return np.array([self._counter.n, *self._counter.hits.values()], np.float64)
+
+    def take(self, numbers: np.ndarray) -> None:
+        """Takes over such counts."""
+        hits = {str(k): int(n) for k, n in zip(self._counter.ks, numbers[1:], strict=True)}
+        self._counter.load({"n": int(numbers[0]), "classes": self._classes, "hits": hits})
 
     def state(self) -> dict[str, Any]:
         """Returns the counts as plain JSON types."""

@@ -105,13 +105,15 @@ def _watch(children: Sequence[subprocess.Popen[bytes]], grace_seconds: float) ->
     """Waits for all; returns the rank that failed first and is not just the victim of another, None where none did."""
     failed: list[int] = []
     deadline = float("inf")
-    while any(child.poll() is None for child in children) and time.monotonic() < deadline:
+    running = True
+    while running and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-        new = [r for r, child in enumerate(children) if child.returncode and r not in failed]
+        codes = [child.poll() for child in children]  # of all: what is not polled is not known to have ended
+        running = None in codes
+        new = [rank for rank, code in enumerate(codes) if code and rank not in failed]
         if new and not failed:
             deadline = time.monotonic() + grace_seconds
         failed += new
-    failed += [r for r, child in enumerate(children) if child.returncode and r not in failed]
     causes = [r for r in failed if children[r].returncode != LostProcess.exit_code]
     return next(iter(causes or failed), None)
 

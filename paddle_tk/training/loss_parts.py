@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import paddle
 
 
@@ -38,6 +39,15 @@ class LossParts(paddle.metric.Metric):
     def accumulate(self) -> list[float]:
         """Returns the means since the reset; NaN before the first batch."""
         return [self._sums[name] / self._samples if self._samples else float("nan") for name in self._names]
+
+    def numbers(self) -> np.ndarray:
+        """Returns images and sums, float64; those of several processes add up."""
+        return np.array([self._samples, *self._sums.values()], np.float64)
+
+    def take(self, numbers: np.ndarray) -> None:
+        """Takes over such numbers."""
+        self._samples = int(numbers[0])
+        self._sums = {name: float(value) for name, value in zip(self._names, numbers[1:], strict=True)}
 
     def state(self) -> dict[str, Any]:
         """Returns the sums as plain JSON types."""

@@ -12,16 +12,17 @@ import numpy as np
 import paddle
 
 from paddle_tk.console import Output
-from paddle_tk.errors import ArtifactError, BadInput
+from paddle_tk.errors import ArtifactError, BadInput, CheckFailed
 from paddle_tk.files import atomic_folder, remove_leftovers, require_free_space, sha256_file, write_error, write_json
 from paddle_tk.manifest import write_manifest
 from paddle_tk.models.weights import FILE_NAME, write_safetensors
 from paddle_tk.training.callbacks.checkpointing import Checkpointing
 from paddle_tk.training.callbacks.history import truncate_history
 from paddle_tk.training.checkpoint import Checkpoint, CheckpointStore
+from paddle_tk.training.distributed import Parallel
 from paddle_tk.training.fit_model import FitModel
 from paddle_tk.training.run_folder import CHECKPOINTS, HISTORY, MODEL, RESULT
-from paddle_tk.training.state import capture_state, restore_state, weights_for_use
+from paddle_tk.training.state import broadcast_checkpoint, capture_state, restore_state, weights_for_use
 from paddle_tk.training.stop import stop_on_signal
 from paddle_tk.training.tensors import load_network_state
 from paddle_tk.types import ModelArtifact, TrainResult
@@ -37,6 +38,7 @@ class TrainerSettings:
         folder: The run folder.
         epochs: Total epochs.
         accumulate: Batches an update.
+        batch_sizes: Images of each process in a batch.
         save_every: Updates between checkpoints within an epoch; None: epochs only.
         keep_last: Newest checkpoints kept.
         keep_top_k: Best checkpoints kept.
@@ -50,6 +52,7 @@ class TrainerSettings:
     folder: Path
     epochs: int
     accumulate: int
+    batch_sizes: tuple[int, ...]
     save_every: int | None
     keep_last: int
     keep_top_k: int
@@ -78,6 +81,8 @@ class Trainer:
         output: Where to print.
         ship: Called with the best weights, which the network holds too, and the artifact's folder: returns the weights
             to ship, and may put further files beside them.
+        parallel: The processes that train together; the first of them writes, all others go along. None: this one
+            alone.
     """
 
     settings: TrainerSettings
@@ -89,6 +94,7 @@ class Trainer:
     artifact: ModelArtifact
     output: Output
     ship: Ship = lambda weights, folder: weights
+    parallel: Parallel | None = None
     _callbacks: list[Any] = field(default_factory=list)
     _began: float = field(default_factory=time.perf_counter)
     _earlier_seconds: float = 0.0
@@ -110,20 +116,32 @@ class Trainer:
 
         Raises:
             BadInput: No disk space for the checkpoints.
-            CheckFailed: The loss is no longer finite.
+            CheckFailed: The loss is no longer finite, or memory leaks and the leak watch is to stop.
+            LostProcess: Another process of the job is gone.
         """
-        self._prepare_folder()
-        self._resume()
         try:
+            if self._writes:
+                self._prepare_folder()
+            self._resume()
             with stop_on_signal(self._ask_to_stop):
                 self._fit()
-            return None if self.model.stop_signal is not None else self._finish()
+            self._raise_reason()
+            result = None if self.model.stop_signal is not None else self._finish()
+            if self.parallel is not None:
+                self.parallel.close()
+            return result
         except OSError as error:
             # History and loggers append as they go; the last checkpoint is whole either way.
             raise write_error(self.settings.folder, error) from error
         finally:
             for loader in (self.train_data, self.val_data, self.test_data):
                 loader.close()
+            if self.parallel is not None:
+                self.parallel.leave()
+
+    @property
+    def _writes(self) -> bool:
+        return self.parallel is None or self.parallel.writes
 
     def _fit(self) -> None:
         self.model.fit(
@@ -133,10 +151,20 @@ class Trainer:
             callbacks=[*self._callbacks, Checkpointing(self._save, self.settings.save_every)],
             accumulate_grad_batches=self.settings.accumulate,
         )
+        self.model.agree_to_stop()
 
     def _ask_to_stop(self, number: int) -> None:
-        self.model.stop_signal = number
+        self.model.ask_to_stop(number)
         self.output.errors.print("stopping: saving after the running update; once more ends it at once")
+
+    def _raise_reason(self) -> None:
+        """Raises, in all processes, what a callback of the first one has ended the training for."""
+        error = self.model.stop_error
+        if self.parallel is not None and self.model.stop_signal is not None:
+            told = self.parallel.broadcast_json(None if error is None else [error.problem, error.fix])
+            error = None if told is None else CheckFailed(*told)
+        if error is not None:
+            raise error
 
     def _prepare_folder(self) -> None:
         settings = self.settings
@@ -147,12 +175,14 @@ class Trainer:
         require_free_space(settings.folder, weights * (copies * kept + 1), "checkpoints")
 
     def _resume(self) -> None:
-        checkpoint = self.store.newest()
+        checkpoint = self._read(self.store.newest)
         progress = self.model.progress
         epochs = int(checkpoint.state["progress"]["epoch"]) if checkpoint else 0
         updates = int(checkpoint.state["progress"]["updates"]) if checkpoint else 0
         self._require_same_images(checkpoint)
-        records = truncate_history(self.settings.folder / HISTORY, updates, epochs)
+        records = truncate_history(self.settings.folder / HISTORY, updates, epochs) if self._writes else []
+        if self.parallel is not None:
+            records = self.parallel.broadcast_json(records)
         self._callbacks = list(self.make_callbacks(records))
         if checkpoint is None:
             return
@@ -161,6 +191,11 @@ class Trainer:
         self._earlier_seconds = progress.total_seconds
         self.model.history = [{k: v for k, v in r.items() if k != "kind"} for r in records if r["kind"] == "epoch"]
         self.output.say(f"resumed from {checkpoint.folder.name}: epoch {progress.epoch + 1}, batch {progress.step + 1}")
+
+    def _read(self, find: Callable[[], Checkpoint | None]) -> Checkpoint | None:
+        """Returns a checkpoint that the first process finds: the others may have no disk in common with it."""
+        checkpoint = find() if self._writes else None
+        return checkpoint if self.parallel is None else broadcast_checkpoint(self.parallel, checkpoint)
 
     def _require_same_images(self, checkpoint: Checkpoint | None) -> None:
         if checkpoint is None or checkpoint.state["dataset"] == self.settings.dataset_fingerprint:
@@ -182,29 +217,37 @@ class Trainer:
         return self._earlier_seconds + time.perf_counter() - self._began
 
     def _save(self, rank: list[float] | None) -> None:
+        if not self._writes and self.model.sharding is None:
+            return
         progress = self.model.progress
         progress.total_seconds = self._seconds()
         tensors, state = capture_state(self.model, self._callbacks)
         state["dataset"] = self.settings.dataset_fingerprint
-        self.store.save(tensors, state, epoch=progress.epoch, step=progress.step, rank=rank)
+        state["batch"] = {"sizes": list(self.settings.batch_sizes), "accumulate": self.settings.accumulate}
+        if self._writes:
+            self.store.save(tensors, state, epoch=progress.epoch, step=progress.step, rank=rank)
 
     def _finish(self) -> TrainResult:
-        best = self.store.best()
+        best = self._read(self.store.best)
         if best is None:
             raise ArtifactError(
                 f"no checkpoint of a finished epoch in {self.store.folder} is readable",
                 "train again in a new folder",
             )
         weights = weights_for_use(best.tensors)
-        load_network_state(self.model.network, weights)
+        if self.model.sharding is not None and self.model.sharding.model is not None:
+            self.model.sharding.load_weights(self.model.network, weights)
+        else:
+            load_network_state(self.model.network, weights)
         self.model.ema = None  # the averages are in the network now
         test = self.model.run_evaluation(self.test_data)
         epoch = int(best.state["progress"]["epoch"])
         validation = _figures(next(h for h in self.model.history if h["epoch"] == epoch))
         final = _figures(test)
-        self._write_artifact(weights, {"val": validation, "test": final})
         result = self._result({"epoch": epoch, **validation}, final, best.folder.name)
-        write_json(self.settings.folder / RESULT, result.to_dict())
+        if self._writes:
+            self._write_artifact(weights, {"val": validation, "test": final})
+            write_json(self.settings.folder / RESULT, result.to_dict())
         return result
 
     def _write_artifact(self, weights: Mapping[str, np.ndarray], metrics: Mapping[str, Any]) -> None:

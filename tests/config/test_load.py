@@ -57,6 +57,12 @@ def test_load_config_names_key_and_value_when_a_value_cannot_be(override: str, e
         load_config(None, [override])
 
 
+def test_load_config_reads_off_as_the_word_and_refuses_what_needs_the_leak_watch() -> None:
+    assert load_config(None, ["trainer.leak_watch=off"]).config.trainer.leak_watch == "off"
+    with pytest.raises(ConfigError, match="leak_tensors needs leak_watch=warn or stop"):
+        load_config(None, ["trainer.leak_watch=off", "trainer.leak_tensors=true"])
+
+
 def test_load_config_replaces_the_group_when_chosen_on_the_command_line(tmp_path: Path) -> None:
     primary = tmp_path / "mine.yaml"
     primary.write_text(
@@ -84,6 +90,9 @@ def test_load_config_joins_aliases_when_they_agree_and_refuses_when_they_differ(
     assert load_config(None, ["trainer.batch_size=8", "data.batch_size=8"]).config.data.batch_size == 8
     with pytest.raises(ConfigError, match=r"trainer.batch_size=8 and data.batch_size=9"):
         load_config(None, ["trainer.batch_size=8", "data.batch_size=9"])
+    # The group file sets trainer.batch_size.
+    assert load_config(None, ["trainer=cpu_debug", "data.batch_size=9"]).config.data.batch_size == 9
+    assert load_config(None, ["trainer=cpu_debug", "trainer.num_workers=1"]).config.data.num_workers == 1
 
 
 def test_load_config_accepts_special_characters_when_a_value_is_a_path(tmp_path: Path) -> None:

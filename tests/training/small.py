@@ -9,6 +9,7 @@ import paddle
 
 from paddle_tk.data.bundle import ArraySplit
 from paddle_tk.data.loader import EvalLoader, TrainLoader
+from paddle_tk.data.shares import Share
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
 from paddle_tk.training.ema import Ema
 from paddle_tk.training.fit_model import FitModel
@@ -18,6 +19,7 @@ from paddle_tk.training.precision import Precision
 from paddle_tk.training.rng import seed_everything
 from paddle_tk.training.schedule import learning_rate_factor
 from paddle_tk.training.steps.classification import ClassificationStep
+from paddle_tk.training.together import Together
 from paddle_tk.types import Preprocessing
 
 CLASSES = 3
@@ -49,9 +51,9 @@ def train_loader(count: int = 40, batch_size: int = 8, **settings: Any) -> Train
     return TrainLoader(split(count), transform, batch_size=batch_size, **settings)
 
 
-def eval_loader(count: int = 20) -> EvalLoader:
-    still = EvalTransform(PREPROCESSING)
-    return EvalLoader(split(count, seed=1), still, batch_size=8, num_workers=0, prefetch_factor=2)
+def eval_loader(count: int = 20, share: Share | None = None) -> EvalLoader:
+    still, size = EvalTransform(PREPROCESSING), 8 if share is None else share.whole
+    return EvalLoader(split(count, seed=1), still, batch_size=size, num_workers=0, prefetch_factor=2, share=share)
 
 
 def model(
@@ -63,6 +65,7 @@ def model(
     updates_per_epoch: int = 5,
     clip: float | None = None,
     precision: Precision | None = None,
+    together: Together | None = None,
     **settings: Any,
 ) -> FitModel:
     """A prepared model, the same every time."""
@@ -73,7 +76,9 @@ def model(
     arithmetic = precision or Precision("fp32", "O1", "cpu")
     net, chosen = arithmetic.decorate(net, chosen)
     names = [str(i) for i in range(CLASSES)]
-    task = ClassificationStep(names, mix=Mixup(mixup, CLASSES, 0) if mixup else None)
-    made = FitModel(net, task=task, precision=arithmetic, ema=Ema(net, ema) if ema else None)
+    parallel = together.parallel if together is not None else None
+    mix = Mixup(mixup, CLASSES, 0, parallel) if mixup else None
+    task = ClassificationStep(names, mix=mix, parallel=parallel)
+    made = FitModel(net, task=task, precision=arithmetic, ema=Ema(net, ema) if ema else None, together=together)
     made.prepare(chosen, task.loss, task.metrics)
     return made

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import paddle
 from paddle import nn
 
+from paddle_tk.models.losses import Divisor, own_divisor
 from paddle_tk.models.yolov10.assigner import Cells, Positives, assign, candidates
 from paddle_tk.models.yolov10.head import BINS, LEVELS, decode_boxes, join_levels
 
@@ -27,9 +28,15 @@ class YOLOv10Loss(nn.Layer):
 
     Attributes:
         parts: What the loss's parts are called.
+        divisor: See ``own_divisor``.
     """
 
     parts = ("box", "cls", "dfl", "one_to_one", "one_to_many")
+    divisor: Divisor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.divisor = own_divisor
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Does nothing: every epoch is like another."""
@@ -56,8 +63,8 @@ class YOLOv10Loss(nn.Layer):
             cells = Cells.of(raw[:LEVELS])
             with paddle.no_grad():
                 allowed = candidates(targets, cells)
-            one = _head_loss(raw[: 2 * LEVELS], targets, cells, allowed, ONE)
-            many = _head_loss(raw[2 * LEVELS :], targets, cells, allowed, MANY)
+            one = _head_loss(raw[: 2 * LEVELS], targets, cells, allowed, ONE, self.divisor)
+            many = _head_loss(raw[2 * LEVELS :], targets, cells, allowed, MANY, self.divisor)
             box, classes, distribution = (a + b for a, b in zip(one, many, strict=True))
             total = box + classes + distribution
         values = (box, classes, distribution, sum(one), sum(many))
@@ -65,7 +72,12 @@ class YOLOv10Loss(nn.Layer):
 
 
 def _head_loss(
-    maps: Sequence[paddle.Tensor], targets: paddle.Tensor, cells: Cells, allowed: paddle.Tensor, most: int
+    maps: Sequence[paddle.Tensor],
+    targets: paddle.Tensor,
+    cells: Cells,
+    allowed: paddle.Tensor,
+    most: int,
+    divisor_of: Divisor,
 ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
     """Returns the box, class and distribution loss of one head."""
     distances = join_levels(maps[:LEVELS]).astype("float32").transpose([0, 2, 1])
@@ -73,7 +85,7 @@ def _head_loss(
     with paddle.no_grad():
         boxes = decode_boxes(distances, cells.centres, cells.strides)
         found = assign(classes, boxes, targets, allowed, most)
-        divisor = paddle.clip(found.score.sum(), min=_LEAST_PER_IMAGE * targets.shape[0])
+        divisor = divisor_of(found.score.sum(), 0.0, _LEAST_PER_IMAGE, int(targets.shape[0]))
     negative = nn.functional.softplus(classes).sum()
     if found.cell.shape[0] == 0:
         nothing = distances.sum() * 0.0  # part of the graph all the same: every rank must give every gradient

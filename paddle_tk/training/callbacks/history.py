@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,19 @@ class History(paddle.callbacks.Callback):
         sinks: Loggers that get the same figures.
         every: Updates between two "step" records.
         hyper_parameters: The config's values, handed to the loggers with the last figures.
+        figures: Called for what else belongs into a "step" record.
     """
 
     def __init__(
-        self, path: Path, sinks: Sequence[Any], every: int, hyper_parameters: Mapping[str, Any] | None = None
+        self,
+        path: Path,
+        sinks: Sequence[Any],
+        every: int,
+        hyper_parameters: Mapping[str, Any] | None = None,
+        figures: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         super().__init__()
+        self.figures = figures
         self.path, self.sinks, self.every = path, sinks, every
         self.hyper_parameters = {k: _plain(v) for k, v in flatten(hyper_parameters or {}).items()}
         self._seen = -1
@@ -53,6 +60,7 @@ class History(paddle.callbacks.Callback):
                     "learning_rate": float(self.model._optimizer.get_lr()),
                     "images_per_second": rate,
                     **self.model.task.parts,
+                    **self.figures(),
                 }
             )
 

@@ -41,11 +41,20 @@ class TaskStep(Protocol):
     def begin_evaluation(self, data: Any) -> None:
         """Forgets the last evaluation; ``data`` is the ``EvalLoader`` that is going to be read."""
 
-    def evaluate(self, network: Any, images: paddle.Tensor, target: paddle.Tensor) -> float:
-        """Counts an evaluation batch and returns its loss."""
+    def evaluate(self, network: Any, images: paddle.Tensor, target: paddle.Tensor) -> tuple[float, Any]:
+        """Returns an evaluation batch's loss and what ``count`` takes."""
+
+    def count(self, outcome: Any, target: paddle.Tensor) -> None:
+        """Counts an evaluation batch."""
 
     def evaluation(self) -> dict[str, float]:
-        """Returns figures that need all images of the evaluation, besides those of the metrics."""
+        """Returns figures that need all images of the evaluation, besides those of the metrics.
+
+        Where several processes evaluate together, each of them must call this.
+        """
+
+    def agreed(self, added: list[np.ndarray]) -> None:
+        """Learns what a training batch of all processes added to the numbers of each metric."""
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Returns pictures of the last evaluation by tag: RGB, (height, width, 3), uint8."""

@@ -12,6 +12,7 @@ from paddle_tk.metrics.accuracy import confusion_matrix
 from paddle_tk.models.losses import ClassificationLoss
 from paddle_tk.models.weights import to_array
 from paddle_tk.processing import softmax
+from paddle_tk.training.distributed import Parallel
 from paddle_tk.training.hapi_metric import TopKMetric
 from paddle_tk.training.pictures import confusion_matrix_picture, predictions_picture
 
@@ -27,17 +28,26 @@ class ClassificationStep:
         classes: Class names.
         label_smoothing: Share of the target that is spread over all classes.
         mix: Mixes a batch: (images, labels, epoch, step) -> (images, soft labels); None: nothing is mixed.
+        parallel: The processes that share every batch; None: this one alone.
     """
 
     main_metric, higher_is_better = "val_top1", True
 
-    def __init__(self, classes: Sequence[str], *, label_smoothing: float = 0.0, mix: Mix | None = None) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        *,
+        label_smoothing: float = 0.0,
+        mix: Mix | None = None,
+        parallel: Parallel | None = None,
+    ) -> None:
         self.target = paddle.static.InputSpec([None], "int64", "label")
         self.loss = ClassificationLoss(label_smoothing)
         self.metrics = [TopKMetric(len(classes))]
         self.parts: dict[str, float] = {}
-        self.classes, self.mix = list(classes), mix
+        self.classes, self.mix, self._parallel = list(classes), mix, parallel
         self._split: Any = None
+        self._positions = np.zeros(0, np.int64)
         self._predicted: list[np.ndarray] = []
         self._scores: list[np.ndarray] = []
         self._labels: list[np.ndarray] = []
@@ -60,23 +70,41 @@ class ClassificationStep:
     def begin_evaluation(self, data: Any) -> None:
         """Forgets the last evaluation."""
         self._split = data.split
+        self._positions = data.positions if self._parallel is not None else np.arange(len(data.split))
         self._predicted, self._scores, self._labels = [], [], []
 
-    def evaluate(self, network: Any, images: paddle.Tensor, target: paddle.Tensor) -> float:
-        """Counts an evaluation batch and returns its loss."""
+    def evaluate(self, network: Any, images: paddle.Tensor, target: paddle.Tensor) -> tuple[float, np.ndarray]:
+        """Returns an evaluation batch's loss and the logits."""
         outputs = _as_list(network(images))
-        loss = float(self.loss(*outputs, target))
-        logits, truth = to_array(outputs[0]), to_array(target)
-        self.metrics[0].update(logits, truth)
-        probabilities = softmax(logits)
+        return float(self.loss(*outputs, target)), to_array(outputs[0])
+
+    def count(self, outcome: np.ndarray, target: paddle.Tensor) -> None:
+        """Counts an evaluation batch's logits."""
+        truth = to_array(target)
+        self.metrics[0].update(outcome, truth)
+        probabilities = softmax(outcome)
         self._predicted.append(probabilities.argmax(axis=1))
         self._scores.append(probabilities.max(axis=1))
         self._labels.append(truth)
-        return loss
 
     def evaluation(self) -> dict[str, float]:
-        """Returns nothing: the metrics say it all."""
+        """Returns nothing: the metrics say it all. Collects what the other processes found, for the pictures."""
+        if self._parallel is not None:
+            self._collect(self._parallel)
         return {}
+
+    def _collect(self, parallel: Parallel) -> None:
+        own = {"predicted": self._predicted, "scores": self._scores, "labels": self._labels}
+        joined = {name: np.concatenate(parts) for name, parts in own.items() if parts}
+        places = self._positions[: sum(map(len, self._labels))]
+        found = [one for one in parallel.gather_arrays({"places": places, **joined}) if len(one["places"])]
+        order = np.argsort(np.concatenate([one["places"] for one in found]))
+        self._predicted, self._scores, self._labels = (
+            [np.concatenate([one[name] for one in found])[order]] for name in own
+        )
+
+    def agreed(self, added: list[np.ndarray]) -> None:
+        """Does nothing: the loss has no parts."""
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Returns sample predictions and, of at most 100 classes, the confusion matrix."""
