@@ -167,6 +167,9 @@ def resolve(asked: Asked, config: Config | None, output: Output) -> Training:
     kind = task_of(name)
     _refuse_foreign(asked, name, kind)
     if config is not None and name == config.model.name:
+        if asked.size is not None:  # the stem may follow from it
+            data = config.data.model_copy(update={"image_size": list(asked.size)})
+            config = config.model_copy(update={"data": data})
         classes = asked.num_classes or _classes(config, kind, output)
         base = training_of_config(config, classes, asked.boxes or Training.boxes, asked.device or "cpu")
         base = replace(base, precision=config.trainer.precision)

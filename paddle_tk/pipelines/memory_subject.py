@@ -199,11 +199,14 @@ class _Decided:
 
 
 def _build(training: Training) -> Any:
-    if training.detects:
-        return build_detector(
-            training.model, num_classes=training.num_classes, image_size=training.size, activation=training.activation
-        )
     with _zeros():
+        if training.detects:
+            return build_detector(
+                training.model,
+                num_classes=training.num_classes,
+                image_size=training.size,
+                activation=training.activation,
+            )
         network = build_classifier(
             training.model,
             num_classes=training.num_classes,

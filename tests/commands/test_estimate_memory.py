@@ -67,7 +67,13 @@ def test_an_inference_has_no_gradients_and_half_precision_takes_less(tmp_path: P
 def test_a_config_is_taken_as_it_would_be_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "memory.json"
     config = ROOT / "configs" / "config.yaml"
-    settings = ["model.name=lenet", "model.num_classes=7", "data.batch_size=24", "trainer.ema_decay=0.9"]
+    settings = [
+        "model.name=lenet",
+        "model.num_classes=7",
+        "data.batch_size=24",
+        "data.image_size=32",
+        "trainer.ema_decay=0.9",
+    ]
     code = main(["-c", str(config), *settings, "--json", str(file)])
     told = capsys.readouterr().out
     assert code == 0
