@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from paddle_tk.console import Output
-from paddle_tk.errors import BadInput, PaddleTkError
+from paddle_tk.errors import BadInput, PaddleTkError, Stopped
 
 EXIT_OK, EXIT_NO, EXIT_BAD_INPUT, EXIT_CRASH = 0, 1, 2, 70
 __all__ = [
@@ -79,6 +79,9 @@ def run_command(
         output.quiet = arguments.quiet
         logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, stream=sys.stderr)
         return body(arguments, output)
+    except Stopped as stopped:  # asked for, no failure
+        output.errors.print(str(stopped))
+        return stopped.exit_code
     except PaddleTkError as error:
         _report(output, f"error: {error}", debug)
         return error.exit_code

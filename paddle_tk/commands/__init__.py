@@ -11,6 +11,7 @@ COMMANDS = (
     "dataset",
     "decide",
     "doctor",
+    "estimate_memory",
     "eval",
     "export",
     "monitor",

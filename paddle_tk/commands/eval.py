@@ -79,7 +79,7 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
         found = evaluate(
             predictor,
             split,
-            batch_size=arguments.batch_size or data.config.data.batch_size,
+            batch_size=arguments.batch_size or data.config.data.plain_batch_size,
             label_smoothing=data.label_smoothing,
             num_workers=workers,
             prefetch_factor=prefetch,

@@ -47,6 +47,8 @@ def check_comparable(config: Config) -> None:
         ("trainer.ema_decay", trainer.ema_decay, 0),
         ("trainer.mixup_alpha", trainer.mixup_alpha, 0),
         ("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, 1),
+        ("trainer.target_batch_size", trainer.target_batch_size, None),
+        ("data.batch_size", config.data.batch_size, config.data.plain_batch_size),
         ("trainer.early_stopping_patience", trainer.early_stopping_patience, None),
         ("data.multi_scale", config.data.multi_scale, None),
     ):
@@ -131,7 +133,7 @@ def _plan(config: Config, kind: Any, network: Any, bundle: Any, train: Any, epoc
         label_smoothing=trainer.label_smoothing,
         epochs=epochs,
         batches_per_epoch=batches,
-        batch_size=config.data.batch_size,
+        batch_size=config.data.plain_batch_size,
         epoch_images=images,
         precision=trainer.precision,
         classes=tuple(bundle.classes),

@@ -76,7 +76,7 @@ class TorchBackend:
             optimizer.zero_grad()
             loss.backward()
             if clip is not None:
-                _clip(network, clip)
+                clip_gradients(network, clip)
             optimizer.step()
             schedule.step()
             return float(loss.detach())
@@ -132,7 +132,7 @@ class TorchBackend:
         return predict
 
 
-def _clip(network: Any, limit: float) -> None:
+def clip_gradients(network: Any, limit: float) -> None:
     """Bounds the norm of all gradients together by Paddle's formula; torch's own adds 1e-6 to the norm."""
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)

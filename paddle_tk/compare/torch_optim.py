@@ -9,7 +9,7 @@ import torch
 
 from paddle_tk.training.schedule import learning_rate_factor
 
-_EPSILON = 1e-8  # of AdamW, in both frameworks
+_EPSILON = 1e-8  # of Adam and AdamW, in both frameworks
 
 
 def build_torch_optimizer(
@@ -17,8 +17,9 @@ def build_torch_optimizer(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
     """Returns the optimizer and its schedule, which is stepped after every update.
 
-    Momentum with and without Nesterov is the same formula in both, with the rate outside the sum; AdamW decays before
-    it moves in both. Biases and one-dimensional (norm) parameters are not decayed, and have a group of their own:
+    Momentum with and without Nesterov is the same formula in both, with the rate outside the sum; Adam adds the decay
+    to the gradient and AdamW decays before it moves in both. Biases and one-dimensional (norm) parameters are not
+    decayed, and have a group of their own:
     torch's clipping is over all groups. Paddle clips before it adds the decay, as torch does.
 
     Args:
@@ -32,9 +33,10 @@ def build_torch_optimizer(
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     made: torch.optim.Optimizer
-    if optimizer["name"] == "adamw":
+    if optimizer["name"] in ("adam", "adamw"):
         betas = (optimizer["beta1"], optimizer["beta2"])
-        made = torch.optim.AdamW(groups, lr=optimizer["learning_rate"], betas=betas, eps=_EPSILON)
+        kind = torch.optim.AdamW if optimizer["name"] == "adamw" else torch.optim.Adam
+        made = kind(groups, lr=optimizer["learning_rate"], betas=betas, eps=_EPSILON)
     else:
         momentum, nesterov = optimizer["momentum"], optimizer["nesterov"]
         made = torch.optim.SGD(groups, lr=optimizer["learning_rate"], momentum=momentum, nesterov=nesterov)

@@ -194,20 +194,27 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _set_values(tree: dict[str, Any], values: Sequence[tuple[str, Any]], problems: list[str]) -> None:
-    seen: dict[str, Any] = {}
-    given = [(k, v) for k, v in _alias_values(tree) if v is not None] + list(values)
-    for key, value in given:
+    """Puts values at their canonical places; the command line wins over a file, whichever name each of them uses."""
+    for key, value in _alias_values(tree):
+        if value is not None:
+            _put(tree, ALIASES[key], value)
+    seen: dict[str, tuple[str, Any]] = {}
+    for key, value in values:
         target = ALIASES.get(key, key)
         if target in seen and seen[target][0] != key and seen[target][1] != value:
             problems.append(f"{seen[target][0]}={seen[target][1]} and {key}={value} mean the same and differ; give one")
         seen[target] = (key, value)
-        node = tree
-        *parents, leaf = target.split(".")
-        for parent in parents:
-            if not isinstance(node.setdefault(parent, {}), dict):
-                node[parent] = {}
-            node = node[parent]
-        node[leaf] = value
+        _put(tree, target, value)
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    node = tree
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        if not isinstance(node.setdefault(parent, {}), dict):
+            node[parent] = {}
+        node = node[parent]
+    node[leaf] = value
 
 
 def _alias_values(tree: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -92,6 +92,12 @@ class DataConfig(Section):
     skip_unreadable: bool = Field(False, description="go on without images that cannot be decoded")
 
     @property
+    def plain_batch_size(self) -> int:
+        """The batch size, or the schema's default for ``auto``: for what is no training of its own."""
+        default = int(DataConfig.model_fields["batch_size"].default)
+        return default if self.batch_size == "auto" else self.batch_size
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         if isinstance(self.image_size, int):

@@ -8,6 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from paddle_tk.environment.ranks import GPUS, Rank
 from paddle_tk.environment.threads import available_cores
 from paddle_tk.errors import BadInput
 
@@ -23,7 +24,7 @@ def resolve_device(accelerator: str, devices: int | str) -> str:
 
     Args:
         accelerator: "auto", "cpu" or "gpu".
-        devices: "auto", "cpu", "gpu:1" or a process count (1 for now).
+        devices: "auto", "cpu", "gpu:1", or 1 for one process.
 
     Raises:
         BadInput: A contradiction, more than one process, a GPU this build or this machine does not have.
@@ -31,6 +32,38 @@ def resolve_device(accelerator: str, devices: int | str) -> str:
     if accelerator == "cpu" or devices == "cpu":
         return choose_device(accelerator, devices, compiled_with_cuda=False, gpus=0)
     return choose_device(accelerator, devices, compiled_with_cuda=_compiled_with_cuda(), gpus=device_count())
+
+
+def resolve_rank_device(accelerator: str, devices: int | str, rank: Rank) -> str:
+    """Returns the device of one process of a job, each with one of its own. Imports Paddle: set threads first.
+
+    Args:
+        accelerator: "auto", "cpu" or "gpu".
+        devices: "auto", "cpu" or the number of processes.
+        rank: Its place in the job; ``FLAGS_selected_gpus``, which Paddle's launcher sets, says which GPU is its own.
+
+    Raises:
+        BadInput: One device for several processes, another number of them, or a GPU that is not there.
+    """
+    count = process_count(devices)
+    if count not in (1, rank.world) or str(devices).startswith("gpu:"):
+        raise BadInput(
+            f"trainer.devices={devices}, but the job has {rank.world} processes",
+            f"leave trainer.devices out, or set it to {rank.world}",
+        )
+    if accelerator == "cpu" or devices == "cpu":
+        return choose_device(accelerator, "cpu", compiled_with_cuda=False, gpus=0)
+    gpus = device_count()
+    if accelerator == "auto" and gpus == 0:
+        return "cpu"
+    own = os.environ.get(GPUS, "").split(",")[0]
+    return _checked_gpu(int(own) if own.isdigit() else rank.local_rank, _compiled_with_cuda(), gpus)
+
+
+def process_count(devices: int | str) -> int:
+    """Returns how many processes ``trainer.devices`` asks for: 1 where it names a device."""
+    text = str(devices)
+    return int(text) if text.isdigit() else 1
 
 
 def choose_device(accelerator: str, devices: int | str, *, compiled_with_cuda: bool, gpus: int) -> str:
@@ -63,8 +96,8 @@ def _gpu_index(devices: int | str) -> int | None:
         return int(text[4:])
     if text.isdigit() and int(text) > 1:
         raise BadInput(
-            f"devices={text}: training in several processes is not available yet",
-            "run with devices=1, or name one device such as devices=gpu:0",
+            f"devices={text}: several processes are for tools/train.py only",
+            "leave devices out, or name one device such as devices=gpu:0",
         )
     raise BadInput(f"devices is {devices!r}", "use auto, cpu, a device such as gpu:0, or 1")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import sys
 import warnings
 from typing import Literal
 
+from paddle_tk.environment.memory_limits import require_room_for_paddle
 from paddle_tk.environment.threads import configure_threads
 
 
@@ -20,12 +22,18 @@ def start_paddle(cpu_threads: int | Literal["auto"] = "auto") -> int:
 
     Returns:
         The number of CPU threads.
+
+    Raises:
+        BadInput: Unusable threads, or an address-space limit that does not hold Paddle.
     """
     threads = configure_threads(cpu_threads)
     # Said by Paddle at every switch from evaluation to training, whatever the network does.
     warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     if "paddle" in sys.modules:
         return threads
+    require_room_for_paddle()
+    # Its transport between processes says where it listens and connects.
+    os.environ.setdefault("GLOG_minloglevel", "2")
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), warnings.catch_warnings():

@@ -25,6 +25,7 @@ _ALEXNET: dict[str, _Steps] = {
     "small": (_POOL, _POOL),
 }
 _VGG: _Steps = ((2, 2, 0),) * 5
+_GOOGLENET_GRID = 3
 _GOOGLENET_4A: dict[str, _Steps] = {
     "imagenet": ((7, 2, 3), _POOL, _POOL, _POOL),
     "small": (_POOL, _POOL),
@@ -85,6 +86,19 @@ def fit_to_size(key: str, network: Any, stem: str, image_size: tuple[int, int]) 
         SIZE_ADAPTERS[key](network, stem, image_size)
 
 
+def take_any_size(network: Any) -> None:
+    """Lets a network that was fitted to one image size take others, for the memory model: it allocates as much.
+
+    A network that flattens its map without a pool (AlexNet and LeNet at their own size) still takes that size only.
+    """
+    for layer in network.sublayers(include_self=True):
+        for name, child in list(layer.named_children()):
+            if hasattr(child, "grid"):
+                layer.add_sublayer(name, nn.AdaptiveAvgPool2D(child.grid))
+    if isinstance(network, GoogLeNet):
+        network._pool_o1 = network._pool_o2 = nn.AdaptiveAvgPool2D(_GOOGLENET_GRID)
+
+
 def _sides(image_size: tuple[int, int], steps: _Steps) -> tuple[int, int]:
     height, width = image_size
     for kernel, stride, padding in steps:
@@ -99,7 +113,9 @@ def _pool_to(grid: int, sides: tuple[int, int]) -> Any:
         raise BadInput(f"a feature map of {sides} cannot be pooled to {grid}x{grid}", "use larger images")
     strides = [side // grid for side in sides]
     windows = [side - (grid - 1) * stride for side, stride in zip(sides, strides, strict=True)]
-    return nn.AvgPool2D(kernel_size=windows, stride=strides)
+    pool = nn.AvgPool2D(kernel_size=windows, stride=strides)
+    pool.grid = grid
+    return pool
 
 
 class SpreadMean(nn.Layer):
@@ -151,8 +167,8 @@ def _fit_alexnet(network: Any, stem: str, image_size: tuple[int, int]) -> None:
 
 def _fit_googlenet(network: Any, stem: str, image_size: tuple[int, int]) -> None:
     sides = _sides(image_size, _GOOGLENET_4A[stem])
-    if _sides(sides, ((5, 3, 0),)) != (3, 3):
-        network._pool_o1 = network._pool_o2 = _pool_to(3, sides)
+    if _sides(sides, ((5, 3, 0),)) != (_GOOGLENET_GRID, _GOOGLENET_GRID):
+        network._pool_o1 = network._pool_o2 = _pool_to(_GOOGLENET_GRID, sides)
 
 
 SIZE_ADAPTERS: dict[str, Callable[[Any, str, tuple[int, int]], None]] = {

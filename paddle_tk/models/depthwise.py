@@ -42,7 +42,7 @@ _WORTH_A_THREAD = 5_000_000
 _SHARES = 4
 
 
-def use_fast_depthwise(network: paddle.nn.Layer, required: bool = False) -> int:
+def use_fast_depthwise(network: paddle.nn.Layer, required: bool = False, dry: bool = False) -> int:
     """Lets a network's depthwise convolutions compute by compiled loops while it trains on a CPU in float32.
 
     Evaluation, other types, other places and traced graphs keep Paddle's kernel, so that figures and exported files are
@@ -53,6 +53,7 @@ def use_fast_depthwise(network: paddle.nn.Layer, required: bool = False) -> int:
     Args:
         network: Changed in place; a second call changes nothing.
         required: Whether it is an error that the loops cannot be had; otherwise a warning says so.
+        dry: Write a pattern instead of computing, which allocates the same and compiles nothing: for the memory model.
 
     Returns:
         How many layers can take the faster way: 0 where there is no depthwise convolution or numba cannot compile.
@@ -64,7 +65,8 @@ def use_fast_depthwise(network: paddle.nn.Layer, required: bool = False) -> int:
     if not layers:
         return 0
     try:
-        _kernels()
+        if not dry:
+            _kernels()
     except Exception as error:  # numba's own kinds cannot be named where it is missing
         problem = f"depthwise convolutions cannot be compiled: {type(error).__name__}: {_first_line(error)}"
         if required:
@@ -73,7 +75,7 @@ def use_fast_depthwise(network: paddle.nn.Layer, required: bool = False) -> int:
         return 0
     for layer in layers:
         if not isinstance(layer.forward, _Forward):
-            layer.forward = _Forward(layer)
+            layer.forward = _Forward(layer, dry)
     return len(layers)
 
 
@@ -204,13 +206,16 @@ class _Depthwise(paddle.autograd.PyLayer):
     """Output (N, C * M, Ho, Wo) of an input (N, C, H, W) and a weight (C * M, 1, kh, kw)."""
 
     @staticmethod
-    def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, plan: _Plan) -> paddle.Tensor:
+    def forward(ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, plan: _Plan, dry: bool) -> paddle.Tensor:
         channels, many = x.shape[1], weight.shape[0] // x.shape[1]
         y = paddle.empty([plan.batch, weight.shape[0], *plan.output_size], dtype="float32")
         arguments = (_flat(x), _flat(weight), _flat(y), plan.taps, plan.shape(channels, many), plan.layout)
-        _share_out(partial(_kernels().forward, *arguments), channels, plan.work(channels, many))
+        if dry:
+            arguments[2][:] = np.cos(np.arange(arguments[2].size))  # norms behind it want a variance
+        else:
+            _share_out(partial(_kernels().forward, *arguments), channels, plan.work(channels, many))
         ctx.save_for_backward(x, weight)
-        ctx.plan, ctx.wanted = plan, (not x.stop_gradient, not weight.stop_gradient)
+        ctx.plan, ctx.dry, ctx.wanted = plan, dry, (not x.stop_gradient, not weight.stop_gradient)
         return y
 
     @staticmethod
@@ -221,6 +226,10 @@ class _Depthwise(paddle.autograd.PyLayer):
         dw = paddle.empty(weight.shape, dtype="float32") if ctx.wanted[1] else None
         arrays = (_flat(x), _flat(weight), _flat(dy), _flat(dx), _flat(dw))
         arguments = (*arrays, plan.taps, plan.shape(channels, many), plan.layout, ctx.wanted)
+        if ctx.dry:
+            for array in arrays[3:]:
+                array.fill(0)
+            return dx, dw
         _share_out(partial(_kernels().backward, *arguments), channels, sum(ctx.wanted) * plan.work(channels, many))
         return dx, dw
 
@@ -228,8 +237,8 @@ class _Depthwise(paddle.autograd.PyLayer):
 class _Forward:
     """The forward of one layer: compiled while it trains on a CPU in float32, Paddle's kernel elsewhere."""
 
-    def __init__(self, layer: Any) -> None:
-        self.layer, self.plain = layer, layer.forward
+    def __init__(self, layer: Any, dry: bool) -> None:
+        self.layer, self.plain, self.dry = layer, layer.forward, dry
         self.geometry = _Geometry.of(layer)
 
     def __call__(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -239,7 +248,7 @@ class _Forward:
         batch, _, height, width = x.shape
         if min(batch, *self.geometry.output_size(height, width)) < 1:
             return self.plain(x)
-        y = _Depthwise.apply(x, layer.weight, _plan(self.geometry, batch, height, width))
+        y = _Depthwise.apply(x, layer.weight, _plan(self.geometry, batch, height, width), self.dry)
         return y if layer.bias is None else y + layer.bias.reshape([1, -1, 1, 1])
 
     def _takes(self, x: paddle.Tensor) -> bool:

@@ -8,6 +8,7 @@ names and the mathematics are the same; sums are rounded in another order. bench
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import paddle
@@ -30,7 +31,7 @@ def use_small_map_conv(network: paddle.nn.Layer) -> int:
     """
     layers = [layer for layer in network.sublayers() if _fits(layer)]
     for layer in layers:
-        layer.forward = _Forward(layer)
+        layer.forward = SmallMapForward(layer)
     return len(layers)
 
 
@@ -53,17 +54,29 @@ def _padding(layer: Any) -> tuple[int, int] | None:
     return None
 
 
-class _Forward:
-    """The forward of one layer: one product where maps are small and the layer trains, Paddle's kernel elsewhere."""
+def is_small(height: int, width: int) -> bool:
+    """Whether an output map is computed by the one product."""
+    return 0 < height * width <= MOST_POSITIONS
+
+
+class SmallMapForward:
+    """The forward of one layer: one product where maps are small and the layer trains, Paddle's kernel elsewhere.
+
+    Attributes:
+        small: Decides by the height and width of the output map; is asked once in every training pass. The memory model
+            replaces it, so that small images take the way that large ones will.
+    """
 
     def __init__(self, layer: Any) -> None:
         self.layer, self.plain = layer, layer.forward
+        self.small: Callable[[int, int], bool] = is_small
         self.kernel, self.stride = _pair(layer._kernel_size), _pair(layer._stride)
         self.padding = _padding(layer) or (0, 0)
 
     def __call__(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Maps (B, C, H, W) to the convolution's output."""
         height, width = self._output_size(int(x.shape[2]), int(x.shape[3]))
-        if not self.layer.training or not 0 < height * width <= MOST_POSITIONS:
+        if not self.layer.training or not self.small(height, width):
             return self.plain(x)
         batch, channels = int(x.shape[0]), int(x.shape[1])
         columns = self._columns(x, batch, channels)

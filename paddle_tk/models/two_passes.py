@@ -56,7 +56,10 @@ class TwoPasses:
         return _fill(passes.outputs, outputs)
 
     def _trains(self) -> bool:
-        return bool(self.layers[0].training and paddle.in_dynamic_mode() and paddle.is_grad_enabled())
+        within_another = bool(_RUNNING.passes)  # which computes this one a second time already
+        return bool(
+            self.layers[0].training and paddle.in_dynamic_mode() and paddle.is_grad_enabled() and not within_another
+        )
 
     def _learns(self) -> bool:
         return any(not parameter.stop_gradient for layer in self.layers for parameter in layer.parameters())

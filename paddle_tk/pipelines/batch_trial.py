@@ -8,10 +8,12 @@ the one that asks, so what does not run here would not run there.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,16 +22,18 @@ from typing import TYPE_CHECKING, Any
 from paddle_tk.config.schema import Config
 from paddle_tk.console import Output
 from paddle_tk.environment.memory_limits import process_memory
-from paddle_tk.errors import BadInput
+from paddle_tk.errors import BadInput, CheckFailed
 from paddle_tk.files import MIB
 from paddle_tk.measure.fresh_process import answer, run_fresh
 
 if TYPE_CHECKING:
     from paddle_tk.training.trainer import Trainer
 
+_LESS = "raise the limit, or use a smaller network, a smaller data.image_size or trainer.recompute"
 TRIAL_BATCH = 2  # one image may be special: batch norm has no variance over maps of one position
 _TIMEOUT_SECONDS = 900.0
 _POLL_SECONDS = 0.05
+_STALL_SECONDS = 30.0
 # A child of a process that is one of several must not take itself for one of them.
 _JOB, _OURS = ("PADDLE_", "FLAGS_selected_gpus"), "PADDLE_TK_"
 
@@ -73,10 +77,17 @@ def run_trial(config: Config, device: str, threads: int) -> Trial:
 
     Raises:
         BadInput: The config cannot be trained at all, or memory holds not even this.
-        CheckFailed: The process died.
     """
     job = {"config": trial_config(config).model_dump(mode="json"), "device": device}
-    found = run_fresh(__name__, job, threads=threads, what="a trial of two batches", timeout_seconds=_TIMEOUT_SECONDS)
+    what = "a trial of two batches"
+    try:
+        found = run_fresh(__name__, job, threads=threads, what=what, timeout_seconds=_TIMEOUT_SECONDS)
+    except CheckFailed as error:
+        ended = error.problem.rpartition("process of its own")[2].strip(" :,")
+        raise BadInput(
+            f"data.batch_size=auto: {what} of {TRIAL_BATCH} images died, probably for want of memory ({ended})",
+            f"{_LESS}; data.batch_size={TRIAL_BATCH} shows its messages",
+        ) from error
     return Trial(**{**found, "input_size": tuple(found["input_size"])})
 
 
@@ -105,6 +116,7 @@ def trial_config(config: Config) -> Config:
 def _measure(job: Mapping[str, Any]) -> dict[str, Any]:
     for name in [name for name in os.environ if name.startswith(_JOB) and not name.startswith(_OURS)]:
         del os.environ[name]
+    _end_when_stalled(_STALL_SECONDS)
     config = Config(**job["config"])
     from paddle_tk.environment.start import start_paddle
     from paddle_tk.training.batch_choice import is_out_of_memory
@@ -112,14 +124,33 @@ def _measure(job: Mapping[str, Any]) -> dict[str, Any]:
     try:
         start_paddle("auto")  # run_fresh has set them
         return asdict(_train(config, job["device"]))
-    except Exception as error:
+    except BaseException as error:
         if not is_out_of_memory(error):
             raise
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(
             f"memory does not hold a training with a batch of {TRIAL_BATCH}: {said[:160]}",
-            "raise the limit, or use a smaller network, a smaller data.image_size or trainer.recompute",
+            _LESS,
         ) from error
+
+
+def _end_when_stalled(seconds: float) -> None:
+    """Ends this process when it has used no processor for so long.
+
+    Where a thread or a library finds no memory, Paddle and OpenMP wait for it for ever. The timer is the interpreter's
+    own and needs no lock of it; a thread sets it anew as long as there is progress.
+    """
+    nowhere = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+
+    def follow() -> None:
+        used = -1.0
+        while True:
+            if time.process_time() - used > seconds / 1000:
+                faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+            used = time.process_time()
+            time.sleep(seconds / 10)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _train(config: Config, device: str) -> Trial:

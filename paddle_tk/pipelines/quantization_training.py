@@ -21,6 +21,7 @@ from paddle_tk.environment.versions import environment_report
 from paddle_tk.errors import BadInput, Stopped
 from paddle_tk.files import write_json
 from paddle_tk.models.weights import network_arrays, read_weights
+from paddle_tk.pipelines.training_plan import plan_training
 from paddle_tk.quantize.calibrate import LayerInput, observe_network
 from paddle_tk.quantize.images import choose_calibration, read_batches
 from paddle_tk.quantize.qat import insert_fake_quantizers, remove_fake_quantizers
@@ -146,6 +147,7 @@ def _train(run: Run, loaded: LoadedConfig, calibration: _Calibration) -> None:
     with locked(run.folder):
         device = resolve_device(config.trainer.accelerator, config.trainer.devices)
         write_json(run.folder / ENVIRONMENT, environment_report())
+        config = plan_training(config, run.folder, device, None, output)
         trainer = build_trainer(config, run.folder, loaded.sha256, device, output, adapt=calibration.insert)
         trainer.artifact = replace(trainer.artifact, made_by=_MADE_BY, parent_sha256=calibration.source.sha256)
         trainer.ship = calibration.shipper(trainer)

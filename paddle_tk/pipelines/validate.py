@@ -71,7 +71,7 @@ def debug_config(config: Config) -> Config:
 
     The W&B logger is left out; the network, the images and everything else stay what they are.
     """
-    data = config.data.model_copy(update={"batch_size": min(config.data.batch_size, _DEBUG_BATCH)})
+    data = config.data.model_copy(update={"batch_size": min(config.data.plain_batch_size, _DEBUG_BATCH)})
     trainer = config.trainer.model_copy(
         update={
             "fast_dev_run": True,
@@ -229,7 +229,7 @@ class Chain:
         return evaluate(
             load_predictor(open_model(model), device=self.device, threads=self.threads),
             self.bundle.splits["test"],
-            batch_size=self.config.data.batch_size,
+            batch_size=self.config.data.plain_batch_size,
             label_smoothing=self.config.trainer.label_smoothing,
             limit_batches=2 if self.config.trainer.fast_dev_run else None,
         )

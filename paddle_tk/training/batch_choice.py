@@ -170,6 +170,9 @@ def is_out_of_memory(error: BaseException | None) -> bool:
         text = str(error).lower()
         if isinstance(error, RuntimeError | SystemError | OSError) and any(said in text for said in _MESSAGES):
             return True
+        # safetensors, where Python could not allocate an object.
+        if type(error).__name__ == "PanicException" and "pointer is null" in text:
+            return True
         error = error.__cause__ or error.__context__
     return False
 
@@ -181,33 +184,32 @@ def memory_watched(folder: Path, batch: int, *, main_process: bool = True) -> It
     Args:
         folder: The run folder; where it holds no ``batch.json``, the batch was the user's own and is not changed.
         batch: Images of one process in a step, for the message.
-        main_process: Whether this process writes into the run folder.
+        main_process: Whether this process notes how far the run has come; memory may run out in any of a job.
 
     Raises:
         StartAgain: An automatic batch was halved; the same command trains with it.
         CheckFailed: Memory ran out and there is nothing to try.
     """
-    choice = read_choice(folder) if main_process else None
-    _note_running(folder, choice, True)
+    choice = read_choice(folder)
+    if main_process:
+        change(folder, running=True)
     try:
         yield
-    except Exception as error:
+    except BaseException as error:  # a panic of a library in Rust is no Exception
         if not is_out_of_memory(error):
             raise
         if choice is None:
             raise _own_batch(batch) from error
-        smaller = back_off(folder, read_choice(folder) or choice, "memory ran out")
+        current = read_choice(folder) or choice
+        if current.picked == choice.picked:  # no other process of the job was quicker
+            current = back_off(folder, current, "memory ran out")
         raise StartAgain(
             f"memory ran out with a batch of {choice.picked} (data.batch_size=auto)",
-            f"none needed, the training starts again with {smaller.picked}",
+            f"none needed, the training starts again with {current.picked}",
         ) from error
     finally:
-        _note_running(folder, choice, False)  # a killed process does not come here
-
-
-def _note_running(folder: Path, choice: BatchChoice | None, value: bool) -> None:
-    if choice is not None:
-        change(folder, running=value)
+        if main_process:
+            change(folder, running=False)  # a killed process does not come here
 
 
 def _own_batch(batch: int) -> CheckFailed:

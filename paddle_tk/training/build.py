@@ -94,9 +94,7 @@ def build_trainer(
         output = Output(silent=True)
     together = build_together(config, device, parallel)
     kind = task_kind(config)
-    bundle = build_dataset(config, output)
-    check_dataset(config, kind, bundle)
-    check_settings(config, kind)
+    bundle = _checked_dataset(config, kind, output)
     check_same(parallel, bundle, config_sha256)
     batches = share_batches(config, folder, parallel, output)
     check_shares(batches, len(bundle.splits["train"]))
@@ -125,6 +123,13 @@ def build_trainer(
         output=output,
         parallel=parallel,
     )  # fmt: skip
+
+
+def _checked_dataset(config: Config, kind: TaskKind, output: Output) -> DatasetBundle:
+    bundle = build_dataset(config, output)
+    check_dataset(config, kind, bundle)
+    check_settings(config, kind)
+    return bundle
 
 
 def _settings(

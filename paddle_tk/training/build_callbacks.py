@@ -10,6 +10,8 @@ import paddle
 
 from paddle_tk.config.schema import Config
 from paddle_tk.console import Output
+from paddle_tk.training.batch_choice import BATCH_FILE
+from paddle_tk.training.callbacks.batch_confirmation import BatchConfirmation
 from paddle_tk.training.callbacks.early_stopping import EarlyStopping
 from paddle_tk.training.callbacks.history import History
 from paddle_tk.training.callbacks.leak_watch import LeakWatch
@@ -63,6 +65,7 @@ def _writing(
         History(folder / HISTORY, sinks, every, hyper_parameters=plain, figures=figures),
         Pictures(sinks),
         ProgressBar(output, epochs, batches),
+        *([BatchConfirmation(folder)] if (folder / BATCH_FILE).is_file() else []),
     ]
 
 

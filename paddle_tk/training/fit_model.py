@@ -38,6 +38,8 @@ class FitModel(paddle.Model):
             alone.
     """
 
+    _optimizer: Any  # hapi's; a sharded training puts its own in its place
+
     def __init__(
         self,
         network: paddle.nn.Layer,

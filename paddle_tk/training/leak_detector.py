@@ -10,7 +10,7 @@ eight times that length, which see slower leaks. Twelve blocks are growth when
 - it goes on: the second half rises about as fast as the first, in the window and since the growth began, which a
   filling cache does not, and
 - it is spread over the window: no jump between two blocks is a good part of it, and
-- it leads to where memory has not been before, which the teeth of a saw do once at most.
+- it leads to where memory has not risen to before, which the teeth of a saw do once at most.
 
 The slope is the median of all pairs' slopes (H. Theil 1950; P. K. Sen 1968, doi 10.1080/01621459.1968.10480934), which
 a few outliers do not move. Where the growth began is the bend of the broken line, flat and then rising, that is nearest
@@ -177,8 +177,11 @@ def grows(values: np.ndarray, least: float) -> bool:
 
 
 def _is_new(earlier: np.ndarray, window: np.ndarray) -> bool:
-    """Whether a rise leads to where memory has not been before: that of a saw-tooth does not."""
-    return bool(not len(earlier) or window[-1] - earlier.max() >= _NEW * (window[-1] - window[0]))
+    """Whether a rise leads to where memory has not risen to before: that of a saw-tooth does not."""
+    rise = window[-1] - window[0]
+    # What was there from the beginning and went away is no tooth: memory had not come up to it from below.
+    climbed = earlier[np.minimum.accumulate(earlier) < window[0] + _NEW * rise] if len(earlier) else earlier
+    return bool(not len(climbed) or window[-1] - climbed.max() >= _NEW * rise)
 
 
 def theil_sen(x: np.ndarray, y: np.ndarray) -> float:
@@ -195,14 +198,18 @@ def kendall(values: np.ndarray) -> float:
 
 def _reaches_back(level: _Level) -> bool:
     """Whether the blocks hold the beginning of the growth, or all there was."""
-    if len(level.blocks) < _HELD:
-        return len(level.blocks) > WINDOW // 2
-    return bool(_bend(*_points(level), level.steps) > level.blocks[0][0])
+    x, y = _points(level)
+    if len(x) < _HELD:
+        return len(x) > WINDOW // 2
+    return bool(_bend(x, y, level.steps) > x[0])
 
 
 def _points(level: _Level) -> tuple[np.ndarray, np.ndarray]:
+    """Returns steps and values, without what came before memory was last given back: it is no part of the growth."""
     first, lowest = np.array(level.blocks, float).T
-    return first, lowest
+    above = np.flatnonzero(lowest > lowest[-WINDOW:].max())
+    begin = above[-1] + 1 if len(above) else 0
+    return first[begin:], lowest[begin:]
 
 
 def _describe(level: _Level, step: int) -> Growth | None:

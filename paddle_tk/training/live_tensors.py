@@ -118,8 +118,9 @@ class LiveTensors:
 def living() -> Iterator[Any]:
     """Yields every tensor and every array that owns its numbers, each once."""
     seen: set[int] = set()
-    # All at once: every list that is made is costly while tracemalloc runs.
-    for item in [item for item in gc.get_referents(*gc.get_objects()) if isinstance(item, _TYPES)]:
+    # All at once, as every list that is made is costly while tracemalloc runs; by type, as isinstance() asks the object
+    # for its __class__, which makes some of them warn or load something.
+    for item in [item for item in gc.get_referents(*gc.get_objects()) if issubclass(type(item), _TYPES)]:
         owner = _owner(item) if isinstance(item, np.ndarray) else item
         if owner is not None and id(owner) not in seen:
             seen.add(id(owner))

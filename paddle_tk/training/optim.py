@@ -6,6 +6,10 @@ from collections.abc import Callable
 
 import paddle
 
+from paddle_tk.errors import BadInput
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
 
 def build_optimizer(
     name: str,
@@ -20,12 +24,16 @@ def build_optimizer(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
 ) -> paddle.optimizer.Optimizer:
-    """Returns "sgd" (momentum), "adam" or "adamw"; biases and one-dimensional (norm) parameters are not decayed.
+    """Returns "sgd", "adam" or "adamw"; biases and one-dimensional (norm) parameters are not decayed.
 
-    The decay of "sgd" and "adam" is a part of the gradient (L2), that of "adamw" is not (arXiv 1711.05101).
+    "sgd" has momentum unless that is 0, where it keeps no state. "adam" adds the decay to the gradient, "adamw" takes
+    it off the weight. Parameter groups are avoided on purpose: Paddle would clip the global norm of each group apart.
 
-    Parameter groups are avoided on purpose: Paddle would clip the global norm of each group apart.
+    Raises:
+        BadInput: An unknown name.
     """
+    if name not in OPTIMIZERS:
+        raise BadInput(f"unknown optimizer '{name}'", f"use one of {', '.join(OPTIMIZERS)}")
     schedule = paddle.optimizer.lr.LambdaDecay(learning_rate, factor)
     clip = paddle.nn.ClipGradByGlobalNorm(clip_norm) if clip_norm is not None else None
     parameters = [p for p in network.parameters() if not p.stop_gradient]
@@ -38,11 +46,9 @@ def build_optimizer(
     for parameter in parameters:
         if parameter.ndim <= 1:
             parameter.regularizer = paddle.regularizer.L2Decay(0.0)
+    shared = {"parameters": parameters, "weight_decay": weight_decay or None, "grad_clip": clip}
     if name == "adam":
-        return paddle.optimizer.Adam(
-            schedule, beta1=beta1, beta2=beta2, parameters=parameters, weight_decay=weight_decay or None, grad_clip=clip
-        )
-    return paddle.optimizer.Momentum(
-        schedule, momentum=momentum, parameters=parameters, use_nesterov=nesterov,
-        weight_decay=weight_decay or None, grad_clip=clip,
-    )  # fmt: skip
+        return paddle.optimizer.Adam(schedule, beta1=beta1, beta2=beta2, **shared)
+    if momentum == 0:
+        return paddle.optimizer.SGD(schedule, **shared)
+    return paddle.optimizer.Momentum(schedule, momentum=momentum, use_nesterov=nesterov, **shared)

@@ -12,11 +12,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from paddle_tk.console import Output
+from paddle_tk.training.batch_choice import AGAIN_CODE
 
 # Done, refused by a check, bad input, stopped by Ctrl-C or SIGTERM: to try again would change nothing.
 FINAL_CODES = frozenset({0, 1, 2, 130, 143})
@@ -45,7 +47,7 @@ def supervise(
     """
     asked_to_stop: list[int] = []
     for attempt in range(max_retries + 1):
-        code = _run_child(command, asked_to_stop)
+        code = _run_settled(command, asked_to_stop)
         if code in FINAL_CODES or asked_to_stop:
             return code if code >= 0 else 128 - code
         reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"crashed (exit code {code})"
@@ -58,21 +60,36 @@ def supervise(
     raise AssertionError("unreachable: the last attempt returns")
 
 
-def _run_child(command: Sequence[str], asked_to_stop: list[int]) -> int:
+def _run_settled(command: Sequence[str], asked_to_stop: list[int]) -> int:
+    """Runs the command, and again at once where it has noted a smaller batch, which it does once."""
+    code = AGAIN_CODE
+    while code == AGAIN_CODE and not asked_to_stop:
+        child = subprocess.Popen(list(command), env=child_environment())
+        with forwarded_signals([child], asked_to_stop):
+            code = child.wait()
+    return code
+
+
+def child_environment() -> dict[str, str]:
+    """Returns the variables of a training process that this one watches."""
     # The package may be used from a checkout without being installed.
     places = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     path = os.pathsep.join(p for p in places if p)
-    child = subprocess.Popen(
-        list(command), env={**os.environ, "PADDLE_TK_PARENT": str(os.getpid()), "PYTHONPATH": path}
-    )
+    return {**os.environ, "PADDLE_TK_PARENT": str(os.getpid()), "PYTHONPATH": path}
+
+
+@contextmanager
+def forwarded_signals(children: Sequence[subprocess.Popen[bytes]], asked_to_stop: list[int]) -> Iterator[None]:
+    """Hands SIGINT and SIGTERM on to the children within the block, and notes them in ``asked_to_stop``."""
 
     def forward(number: int, frame: FrameType | None) -> None:
         asked_to_stop.append(number)
-        child.send_signal(number)
+        for child in children:
+            child.send_signal(number)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return child.wait()
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -27,7 +27,7 @@ from paddle_tk.training.stop import stop_on_signal
 from paddle_tk.training.tensors import load_network_state
 from paddle_tk.types import ModelArtifact, TrainResult
 
-_EXTRA_TENSORS = {"Momentum": 1, "Adam": 2, "AdamW": 2}  # accumulators of a parameter's size
+_EXTRA_TENSORS = {"SGD": 0, "Momentum": 1, "Adam": 2, "AdamW": 2}  # accumulators of a parameter's size
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,9 @@ def test_load_config_joins_aliases_when_they_agree_and_refuses_when_they_differ(
     assert load_config(None, ["trainer.batch_size=8", "data.batch_size=8"]).config.data.batch_size == 8
     with pytest.raises(ConfigError, match=r"trainer.batch_size=8 and data.batch_size=9"):
         load_config(None, ["trainer.batch_size=8", "data.batch_size=9"])
+    # The group file sets trainer.batch_size.
+    assert load_config(None, ["trainer=cpu_debug", "data.batch_size=9"]).config.data.batch_size == 9
+    assert load_config(None, ["trainer=cpu_debug", "trainer.num_workers=1"]).config.data.num_workers == 1
 
 
 def test_load_config_accepts_special_characters_when_a_value_is_a_path(tmp_path: Path) -> None:

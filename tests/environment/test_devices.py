@@ -5,7 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from paddle_tk.environment.devices import choose_device, cpu_model, hardware, has_vnni, memory_bytes, resolve_device
+from paddle_tk.environment import devices as module
+from paddle_tk.environment.devices import (
+    choose_device,
+    cpu_model,
+    hardware,
+    has_vnni,
+    memory_bytes,
+    process_count,
+    resolve_device,
+    resolve_rank_device,
+)
+from paddle_tk.environment.ranks import Rank
 from paddle_tk.errors import BadInput
 
 
@@ -40,8 +51,8 @@ def test_device_is_chosen_when_the_request_can_be_met(
         ("auto", "gpu:2", True, 2, "gpu:0, gpu:1"),
         ("cpu", "gpu:0", True, 1, "contradicts"),
         ("gpu", "cpu", True, 1, "contradicts"),
-        ("auto", 2, True, 2, "devices=1"),
-        ("cpu", "2", False, 0, "not available yet"),
+        ("auto", 2, True, 2, "tools/train.py only"),
+        ("cpu", "2", False, 0, "tools/train.py only"),
         ("auto", 0, True, 2, "devices is 0"),
         ("auto", "gpu:x", True, 2, "devices is 'gpu:x'"),
         ("tpu", "auto", True, 2, "accelerator is 'tpu'"),
@@ -97,3 +108,36 @@ def test_vnni_is_read_from_the_processors_flags(
     assert has_vnni(tmp_path / "missing") is None
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert has_vnni(tmp_path / "cpuinfo") is None
+
+
+@pytest.mark.parametrize(("devices", "count"), [("auto", 1), ("cpu", 1), ("gpu:3", 1), (1, 1), (4, 4), ("4", 4)])
+def test_process_count_is_one_when_a_device_is_named(devices: int | str, count: int) -> None:
+    assert process_count(devices) == count
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "devices", "gpus", "selected", "expected"),
+    [
+        ("auto", 2, 0, "", "cpu"),
+        ("cpu", 2, 4, "", "cpu"),
+        ("auto", "cpu", 4, "", "cpu"),
+        ("auto", 2, 4, "", "gpu:1"),
+        ("gpu", "auto", 4, "3", "gpu:3"),
+        ("auto", 2, 1, "", "Paddle sees 1 GPU"),
+        ("gpu", 2, 0, "", "Paddle sees no GPU"),
+        ("auto", 3, 4, "", "the job has 2 processes"),
+        ("auto", "gpu:0", 4, "", "the job has 2 processes"),
+    ],
+)
+def test_rank_device_is_the_ranks_own_when_it_is_there(
+    accelerator: str, devices: int | str, gpus: int, selected: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "device_count", lambda: gpus)
+    monkeypatch.setattr(module, "_compiled_with_cuda", lambda: True)
+    monkeypatch.setenv("FLAGS_selected_gpus", selected)
+    rank = Rank(1, 2, 1, 2)
+    if expected.startswith("gpu:") or expected == "cpu":
+        assert resolve_rank_device(accelerator, devices, rank) == expected
+        return
+    with pytest.raises(BadInput, match=expected):
+        resolve_rank_device(accelerator, devices, rank)

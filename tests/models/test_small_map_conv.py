@@ -83,3 +83,15 @@ def test_parameter_names_stay_the_same() -> None:
     names = list(network.state_dict())
     use_small_map_conv(network)
     assert list(network.state_dict()) == names
+
+
+def test_the_way_can_be_decided_from_outside() -> None:
+    layer = paddle.nn.Sequential(paddle.nn.Conv2D(6, 5, 3, padding=1))
+    x = np.random.default_rng(0).normal(size=(3, 6, 9, 9)).astype(np.float32)
+    expected = _run(layer, x)
+    use_small_map_conv(layer)
+    asked: list[tuple[int, int]] = []
+    layer[0].forward.small = lambda height, width: bool(asked.append((height, width))) or True
+    for ours, theirs in zip(_run(layer, x), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5, rtol=1e-5)
+    assert asked == [(9, 9)]

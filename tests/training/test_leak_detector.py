@@ -84,6 +84,14 @@ def test_a_very_slow_leak_is_found_when_the_run_is_long() -> None:
     assert first.resolution > 12
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_leak_is_found_in_time_when_memory_was_given_back_before(seed: int) -> None:
+    values = _made(lambda t, rng: 900.0 * (t < 70) + np.maximum(0, t - 100) + rng.normal(0, 3, len(t)), seed)
+    first = _watch(values)[0]
+    assert first.found <= 300
+    assert first.mb_per_step == pytest.approx(1.0, abs=0.15)
+
+
 def test_a_leak_that_comes_in_large_pieces_is_found() -> None:
     first = _watch(_made(lambda t, rng: 25.0 * (t // 25), 0))[0]
     assert first.mb_per_step == pytest.approx(1.0, abs=0.1)

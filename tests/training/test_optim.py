@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 import pytest
 
+from paddle_tk.errors import BadInput
 from paddle_tk.training.optim import build_optimizer
 
 from . import small
@@ -26,6 +27,37 @@ def test_only_matrices_and_kernels_decay(name: str) -> None:
     for parameter in network.parameters():
         expected = 1 - 0.1 * 0.5 if parameter.ndim > 1 else 1.0
         np.testing.assert_allclose(parameter.numpy(), expected, rtol=1e-6)
+
+
+def test_adam_adds_the_decay_to_the_gradient_of_matrices_only() -> None:
+    network = small.network()
+    optimizer = build_optimizer("adam", network, learning_rate=0.1, factor=lambda update: 1.0, weight_decay=0.5)
+    before = {parameter.name: parameter.numpy().copy() for parameter in network.parameters()}
+    sum((p * 0).sum() for p in network.parameters()).backward()
+    optimizer.step()
+    for parameter in network.parameters():
+        start = before[parameter.name]
+        # Adam's first step is the rate, against the sign of the gradient, which is the decay here.
+        expected = start - 0.1 * np.sign(start) if parameter.ndim > 1 else start
+        np.testing.assert_allclose(parameter.numpy(), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "momentum", "held"), [("sgd", 0.0, 0), ("sgd", 0.9, 1), ("adam", 0.9, 2), ("adamw", 0.9, 2)]
+)
+def test_an_optimizer_holds_what_it_must_for_each_parameter(name: str, momentum: float, held: int) -> None:
+    network = small.network()
+    optimizer = build_optimizer(name, network, learning_rate=0.1, factor=lambda update: 1.0, momentum=momentum)
+    sum(p.sum() for p in network.parameters()).backward()
+    optimizer.step()
+    sizes = [int(t.size) for kind in optimizer._accumulators.values() for t in kind.values()]
+    parameters = [int(p.size) for p in network.parameters() if not p.stop_gradient]
+    assert sum(size for size in sizes if size > 1) == held * sum(parameters)
+
+
+def test_an_unknown_optimizer_is_refused() -> None:
+    with pytest.raises(BadInput, match="lion"):
+        build_optimizer("lion", small.network(), learning_rate=0.1, factor=lambda update: 1.0)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])

@@ -70,7 +70,8 @@ class ClassificationStep:
     def begin_evaluation(self, data: Any) -> None:
         """Forgets the last evaluation."""
         self._split = data.split
-        self._positions = data.positions if self._parallel is not None else np.arange(len(data.split))
+        if self._parallel is not None:
+            self._positions = data.positions
         self._predicted, self._scores, self._labels = [], [], []
 
     def evaluate(self, network: Any, images: paddle.Tensor, target: paddle.Tensor) -> tuple[float, np.ndarray]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from paddle_tk.errors import CheckFailed
 from paddle_tk.training.build import build_trainer
 from paddle_tk.training.callbacks.history import read_history
 from paddle_tk.training.callbacks.leak_watch import LEAKS, LeakWatch
+from paddle_tk.training.live_tensors import SNAPSHOTS, LiveTensors
 from paddle_tk.training.run_folder import open_run
 from paddle_tk.training.trainer import Trainer
 from tests.training.small import eval_loader, model, train_loader
@@ -109,6 +111,23 @@ def without_collector() -> Any:
     gc.disable()
     yield
     gc.enable()
+
+
+def test_tensors_that_live_on_are_told_once(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    watch = LeakWatch(
+        tmp_path, action="warn", batches=BATCHES, device="cpu", warn=warnings.append, tensors=LiveTensors()
+    )
+    epochs = SNAPSHOTS + 1
+    fitted = model(epochs=epochs, updates_per_epoch=BATCHES)
+    loader = train_loader(count=8 * BATCHES)
+    fitted.fit(loader, eval_loader(), epochs=epochs, callbacks=[Keeper("tensor", after=0), watch])
+    tracemalloc.stop()
+    told = [line for line in warnings if "Tensor [262144] float32: 25 -> 50 -> 75 -> 100 alive" in line]
+    assert len(told) == 1
+    assert "held by list of 100 <- attribute 'kept' of" in told[0]
+    found = json.loads((tmp_path / LEAKS).read_text())["tensors"]
+    assert [262144] in [item["kind"]["shape"] for item in found]
 
 
 def _trainer(folder: Path, *more: str) -> Trainer:
