@@ -3,9 +3,8 @@
 One process with batches of 32 against two with 16 each and three with 8, 4 and 20: LeNet (no batch norm), and ResNet-18
 and YOLOv10-N with synchronised batch norms. Sums are taken in another order then, and float32 rounds otherwise: what
 that alone does is shown by one process that computes its convolutions by another kernel; what a single step does, by
-one that takes 19. Deep networks with batch norm
-enlarge the least difference ten thousand times within 20 steps from random weights, whatever causes it, so theirs start
-from weights of a short training, as a fine-tuning does.
+one that takes 19. Deep networks with batch norm enlarge the least difference ten thousand times within 20 steps from
+random weights, whatever causes it, so theirs start from weights of a short training, as a fine-tuning does.
 """
 
 from __future__ import annotations
