@@ -18,7 +18,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def _measured_mb(overrides: list[str], **case: Any) -> float:
     """The allocator's peak of a step of the trainer's parts at full size, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks._memory_step", json.dumps({"overrides": overrides, **case})]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks._memory_step",
+        json.dumps({"overrides": overrides, "steps": 2, **case}),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith("MEASURED "))
     peaks = json.loads(line.removeprefix("MEASURED "))["peaks_mb"]
