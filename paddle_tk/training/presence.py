@@ -4,7 +4,7 @@ Paddle's gloo gives up a collective after 30 s, which cannot be set (3.3.1), so 
 about to: one process may be writing a checkpoint for a minute. And what waits in a collective for a process that is
 gone may wait for half an hour (nccl), or until the next one begins. Both are settled by one TCP connection from every
 process to the first: a byte each way says "here", the kernel tells when the other end is gone. A process that is merely
-slow, or was stopped by Ctrl-Z, is waited for.
+slow is waited for; one that is stopped (Ctrl-Z) within an exchange is taken for lost by gloo after its 30 s.
 """
 
 from __future__ import annotations
