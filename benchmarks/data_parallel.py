@@ -3,8 +3,8 @@
 One process with batches of 32 against two with 16 each and three with 8, 4 and 20: LeNet (no batch norm), and ResNet-18
 and YOLOv10-N with synchronised batch norms. Sums are taken in another order then, and float32 rounds otherwise: what
 that alone does is shown by one process that computes its convolutions by another kernel; what a single step does, by
-one that takes 19. Deep networks with batch norm enlarge the least difference ten thousand times within 20 steps from
-random weights, whatever causes it, so theirs start from weights of a short training, as a fine-tuning does.
+the weights of the step before. Deep networks with batch norm enlarge the least difference ten thousand times within 20
+steps from random weights, whatever causes it, so theirs start from weights of a short training, as a fine-tuning does.
 """
 
 from __future__ import annotations
@@ -29,11 +29,15 @@ sys.path.insert(0, str(ROOT))
 from benchmarks._report import Claim, finish, parser
 from paddle_tk.environment.ranks import own_rank, rank_environment
 
-STEPS, BATCH, BOUND = 20, 32, 1e-5
+EPOCHS, STEPS, BATCH, BOUND = 2, 20, 32, 1e-5
 SPLITS: dict[str, tuple[int, ...]] = {"2 x 16": (16, 16), "8 + 4 + 20": (8, 4, 20)}
 COMMON = (
     "trainer.loggers=[]", "trainer.warmup_epochs=0", "trainer.schedule=constant", "trainer.leak_watch=off",
-    "trainer.limit_val_batches=1", "trainer.max_epochs=1",
+    "trainer.limit_val_batches=1",
+)  # fmt: skip
+COMPARED = (
+    f"trainer.max_epochs={EPOCHS}", f"trainer.limit_train_batches={STEPS // EPOCHS}", "trainer.save_every_n_steps=1",
+    "trainer.keep_last=3",
 )  # fmt: skip
 CLASSIFIER = ("data=digits", "data.num_workers=0", "trainer.optimizer=sgd")
 DETECTOR = ("-c", str(ROOT / "configs" / "yolov10n.yaml"), "data=digits_detection", "data.image_size=64")
@@ -98,8 +102,8 @@ def free_endpoints(count: int) -> list[str]:
         return [f"127.0.0.1:{holder.getsockname()[1]}" for holder in holders]
 
 
-def train(folder: Path, settings: Sequence[str], split: Sequence[int] = (BATCH,)) -> dict[str, np.ndarray]:
-    """Trains in as many processes as ``split`` has parts and returns the weights.
+def train(folder: Path, settings: Sequence[str], split: Sequence[int] = (BATCH,)) -> None:
+    """Trains in as many processes as ``split`` has parts.
 
     Raises:
         RuntimeError: A process failed.
@@ -119,7 +123,13 @@ def train(folder: Path, settings: Sequence[str], split: Sequence[int] = (BATCH,)
     for process, output in zip(job, said, strict=True):
         if process.returncode:
             raise RuntimeError(f"exit code {process.returncode}: {output[-2000:]}")
-    weights: dict[str, np.ndarray] = load_file(folder / "model" / "model.safetensors")
+
+
+def weights_after(folder: Path, steps: int) -> dict[str, np.ndarray]:
+    """Returns a run's weights after so many steps, of those that it has kept."""
+    epoch, step = (steps - 1) // (STEPS // EPOCHS), (steps - 1) % (STEPS // EPOCHS) + 1
+    checkpoint = folder / "checkpoints" / f"epoch-{epoch:04d}-step-{step:06d}"
+    weights: dict[str, np.ndarray] = load_file(checkpoint / "model.safetensors")
     return weights
 
 
@@ -136,21 +146,20 @@ def differences(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> tup
 
 
 def compare(work_folder: Path, name: str, case: Case) -> dict[str, tuple[float, float, float]]:
-    """Returns the differences from one process, by what is compared with it; the first are those of a step less."""
-    base, steps = work_folder / name.replace(", ", "-").replace(" ", "_"), f"trainer.limit_train_batches={STEPS}"
-    start: tuple[str, ...] = ()
+    """Returns the differences from one process, by what is compared with it; the first is itself, a step before."""
+    base, start = work_folder / name.replace(", ", "-").replace(" ", "_"), []
     if case.begin:
         train(base / "begin", (*case.settings, *COMMON, *case.begin))
-        start = (f"model.weights={base / 'begin' / 'model' / 'model.safetensors'}",)
-    settings = (*case.settings, *COMMON, steps, f"trainer.learning_rate={case.rate}", *start)
-    one = train(base / "one", settings)
-    shorter = [item for item in settings if item != steps] + [f"trainer.limit_train_batches={STEPS - 1}"]
-    found = {
-        "a step less": differences(one, train(base / "shorter", shorter)),
-        "another kernel": differences(one, train(base / "kernel", (*settings, "trainer.fast_conv=false"))),
-    }
+        start = [f"model.weights={base / 'begin' / 'model' / 'model.safetensors'}"]
+    settings = (*case.settings, *COMMON, *COMPARED, f"trainer.learning_rate={case.rate}", *start)
+    train(base / "one", settings)
+    one = weights_after(base / "one", STEPS)
+    found = {"a step before": differences(one, weights_after(base / "one", STEPS - 1))}
+    train(base / "kernel", (*settings, "trainer.fast_conv=false"))
+    found["another kernel"] = differences(one, weights_after(base / "kernel", STEPS))
     for label, split in SPLITS.items():
-        found[label] = differences(one, train(base / label.replace(" ", ""), settings, split))
+        train(base / label, settings, split)
+        found[label] = differences(one, weights_after(base / label, STEPS))
     return found
 
 
