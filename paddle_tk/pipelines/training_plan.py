@@ -10,6 +10,8 @@ from paddle_tk.console import Output
 from paddle_tk.hardware.plan import Device, choose_accumulation, plan_split
 from paddle_tk.pipelines.agreement import agreed
 from paddle_tk.pipelines.choose_batch import choose_batch, measure_device
+from paddle_tk.training.checkpoint import recorded_batch
+from paddle_tk.training.run_folder import CHECKPOINTS
 
 if TYPE_CHECKING:
     from paddle_tk.training.distributed import Parallel
@@ -40,8 +42,8 @@ def plan_training(config: Config, folder: Path, device: str, parallel: Parallel 
     if config.trainer.rank_batch_sizes == "auto":
         config = _uneven(config, device, parallel, output)
     target, sizes = config.trainer.target_batch_size, config.trainer.rank_batch_sizes
-    if target is None:
-        return config
+    if target is None or agreed(parallel, lambda: recorded_batch(folder / CHECKPOINTS) is not None):
+        return config  # a run goes on with the batch and the accumulation of its checkpoint
     step = (sum(sizes), 1) if isinstance(sizes, list) else (int(config.data.batch_size), world)
     return _with(config, "trainer", accumulate_grad_batches=choose_accumulation(target, *step))
 
