@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks._report import Claim, finish, parser
-from paddle_tk.environment.ranks import own_rank, rank_environment
+from paddle_tk.environment.ranks import free_endpoints, own_rank, rank_environment
 
 EPOCHS, STEPS, BATCH, BOUND = 2, 20, 32, 1e-5
 SPLITS: dict[str, tuple[int, ...]] = {"2 x 16": (16, 16), "8 + 4 + 20": (8, 4, 20)}
@@ -91,15 +89,6 @@ def work(folder: Path, overrides: Sequence[str]) -> int:
     parallel = connect(rank, "cpu") if rank is not None else None
     build_trainer(loaded.config, folder, loaded.sha256, "cpu", Output(quiet=True), parallel=parallel).run()
     return 0
-
-
-def free_endpoints(count: int) -> list[str]:
-    """Returns "host:port" of ports of this machine that nothing listens on."""
-    with ExitStack() as stack:
-        holders = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for holder in holders:
-            holder.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{holder.getsockname()[1]}" for holder in holders]
 
 
 def train(folder: Path, settings: Sequence[str], split: Sequence[int] = (BATCH,)) -> None:

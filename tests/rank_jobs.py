@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from paddle_tk.environment.ranks import rank_environment
+from paddle_tk.environment.ranks import free_endpoints, rank_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKER = "tests.rank_worker"
@@ -28,15 +26,6 @@ class Ended:
 
     code: int
     output: str
-
-
-def free_endpoints(count: int) -> list[str]:
-    """Returns "host:port" of ports of this machine that nothing listens on."""
-    with ExitStack() as stack:
-        holders = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for holder in holders:
-            holder.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{holder.getsockname()[1]}" for holder in holders]
 
 
 def start_job(processes: int, arguments: Sequence[str], module: str = WORKER) -> list[subprocess.Popen[str]]:

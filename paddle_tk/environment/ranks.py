@@ -6,7 +6,9 @@ Imports no framework.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from paddle_tk.errors import BadInput
@@ -14,7 +16,7 @@ from paddle_tk.errors import BadInput
 RANK, WORLD = "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"
 ENDPOINT, ENDPOINTS = "PADDLE_CURRENT_ENDPOINT", "PADDLE_TRAINER_ENDPOINTS"
 LOCAL_RANK, LOCAL_WORLD = "PADDLE_RANK_IN_NODE", "PADDLE_LOCAL_SIZE"
-MASTER, BACKEND, GPUS = "PADDLE_MASTER", "PADDLE_DISTRI_BACKEND", "FLAGS_selected_gpus"
+BACKEND, GPUS = "PADDLE_DISTRI_BACKEND", "FLAGS_selected_gpus"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,15 @@ def _number(environment: Mapping[str, str], name: str, otherwise: int) -> int:
     if not text.isdigit():
         raise BadInput(f"the environment variable {name} is '{text}'", "give a number, or unset it")
     return int(text)
+
+
+def free_endpoints(count: int) -> list[str]:
+    """Returns "host:port" of ports of this machine that nothing listens on."""
+    with ExitStack() as stack:
+        holders = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for holder in holders:
+            holder.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{holder.getsockname()[1]}" for holder in holders]
 
 
 def rank_environment(rank: int, endpoints: list[str], threads: int | None) -> dict[str, str]:

@@ -33,11 +33,27 @@ def estimate_memory(training: Training, *, threads: int | None = None) -> Memory
         CheckFailed: The probe failed.
     """
     training.check()
+    return run_probe(_PROBE, training, f"the memory of {training.model}", threads)
+
+
+def run_probe(module: str, training: Training, what: str, threads: int | None) -> MemoryModel:
+    """Returns what a probe finds in a process of its own.
+
+    Args:
+        module: Answers a training with a model, each as a dictionary.
+        training: Already checked.
+        what: Is found, for messages.
+        threads: CPU threads of the probe; None: all cores.
+
+    Raises:
+        BadInput: What the probe refuses.
+        CheckFailed: It failed.
+    """
     raw = run_fresh(
-        _PROBE,
+        module,
         training.to_dict(),
         threads=threads or available_cores(),
-        what=f"the memory of {training.model}",
+        what=what,
         timeout_seconds=_TIMEOUT_SECONDS,
     )
     return model_from_dict(raw)

@@ -6,16 +6,15 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from paddle_tk.environment.threads import available_cores
 from paddle_tk.errors import BadInput, CheckFailed
-from paddle_tk.hardware.memory_model import MemoryModel, model_from_dict
+from paddle_tk.hardware.memory_model import MemoryModel
 from paddle_tk.hardware.probe_sizes import probe_sizes
-from paddle_tk.measure.fresh_process import answer, run_fresh
+from paddle_tk.measure.fresh_process import answer
 from paddle_tk.models.classifiers import resolve_stem
 from paddle_tk.pipelines.memory_conclude import conclude
+from paddle_tk.pipelines.memory_estimate import run_probe
 from paddle_tk.pipelines.memory_training import Training, training_from_dict
 
-_TIMEOUT_SECONDS = 300.0
 _ATTEMPTS = 3
 _BATCH, _WIDER = 2, 3
 _PERIOD, _SMALL_PERIOD = 32, 8
@@ -44,14 +43,7 @@ def estimate_torch_memory(training: Training, *, threads: int | None = None) -> 
             )
     if training.precision != "fp32" and training.amp_level == "O2":
         raise BadInput("torch has no AMP level O2", "use O1, or --framework paddle")
-    raw = run_fresh(
-        __name__,
-        training.to_dict(),
-        threads=threads or available_cores(),
-        what=f"the memory of the torch twin of {training.model}",
-        timeout_seconds=_TIMEOUT_SECONDS,
-    )
-    return model_from_dict(raw)
+    return run_probe(__name__, training, f"the memory of the torch twin of {training.model}", threads)
 
 
 def probe_torch(training: Training) -> MemoryModel:

@@ -17,7 +17,7 @@ from paddle_tk.environment.start import start_paddle
 from paddle_tk.environment.threads import OMP, available_cores
 from paddle_tk.errors import Stopped
 from paddle_tk.files import write_json
-from paddle_tk.pipelines.agreement import agreed
+from paddle_tk.training.agreement import agreed
 from paddle_tk.training.batch_choice import memory_watched
 from paddle_tk.training.run_folder import CONFIG, ENVIRONMENT, Run, locked
 from paddle_tk.training.supervise import die_with_parent

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from paddle_tk.config.schema import Config
 from paddle_tk.console import Output
 from paddle_tk.hardware.plan import Device, choose_accumulation, plan_split
-from paddle_tk.pipelines.agreement import agreed
 from paddle_tk.pipelines.choose_batch import choose_batch, measure_device
+from paddle_tk.training.agreement import agreed
 from paddle_tk.training.checkpoint import recorded_batch
 from paddle_tk.training.run_folder import CHECKPOINTS
 

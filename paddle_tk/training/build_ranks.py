@@ -12,6 +12,7 @@ from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.shares import Share, divide
 from paddle_tk.errors import BadInput
 from paddle_tk.models.sync_batch_norm import use_sync_batch_norm
+from paddle_tk.training.agreement import agreed
 from paddle_tk.training.checkpoint import recorded_batch
 from paddle_tk.training.distributed import Parallel
 from paddle_tk.training.run_folder import CHECKPOINTS
@@ -43,10 +44,7 @@ def share_batches(config: Config, folder: Path, parallel: Parallel | None, outpu
     Raises:
         BadInput: ``trainer.rank_batch_sizes`` is for another number of processes.
     """
-    writes = parallel is None or parallel.writes
-    recorded = recorded_batch(folder / CHECKPOINTS) if writes else None
-    if parallel is not None:
-        recorded = parallel.broadcast_json(recorded)
+    recorded = agreed(parallel, lambda: recorded_batch(folder / CHECKPOINTS))
     world, rank = (1, 0) if parallel is None else (parallel.world, parallel.rank)
     wanted = _wanted_sizes(config, world, bool(recorded))
     if not recorded:

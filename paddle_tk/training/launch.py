@@ -6,7 +6,6 @@ The processes meet in every step, so one that is gone would leave the others wai
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from paddle_tk.console import Output
-from paddle_tk.environment.ranks import rank_environment
+from paddle_tk.environment.ranks import free_endpoints, rank_environment
 from paddle_tk.errors import LostProcess
 from paddle_tk.training.batch_choice import AGAIN_CODE
 from paddle_tk.training.supervise import FINAL_CODES, child_environment, forwarded_signals
@@ -67,7 +66,7 @@ def _attempt(
     grace_seconds: float,
     asked_to_stop: list[int],
 ) -> int:
-    endpoints = [f"127.0.0.1:{port}" for port in _free_ports(processes)]
+    endpoints = free_endpoints(processes)
     children: list[subprocess.Popen[bytes]] = []
     with ExitStack() as stack:
         for rank in range(processes):
@@ -80,14 +79,6 @@ def _attempt(
         with forwarded_signals(children, asked_to_stop):
             first = _watch(children, grace_seconds)
     return 0 if first is None else _told(first, children, folder, output)
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def _log(folder: Path, rank: int) -> Path:

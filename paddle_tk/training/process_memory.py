@@ -9,9 +9,9 @@ from pathlib import Path
 import paddle
 
 from paddle_tk.environment.memory_limits import gpu_free_mb, host_limits, process_memory
+from paddle_tk.files import MIB
 
 HOST, ALLOCATOR, GPU = "host", "allocator", "gpu"
-_MIB = 2**20
 _STATM = Path("/proc/self/statm")
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -30,18 +30,18 @@ def readers(device: str) -> Mapping[str, Callable[[], float]]:
     if _STATM.exists():
         found[HOST] = host_mb
     if device.startswith("gpu"):
-        found[GPU] = lambda: float(paddle.device.cuda.memory_allocated(device)) / _MIB
+        found[GPU] = lambda: float(paddle.device.cuda.memory_allocated(device)) / MIB
     return found
 
 
 def host_mb() -> float:
     """Returns the resident memory of this process in MB."""
-    return int(_STATM.read_bytes().split()[1]) * _PAGE / _MIB
+    return int(_STATM.read_bytes().split()[1]) * _PAGE / MIB
 
 
 def allocator_mb() -> float:
     """Returns what Paddle's allocator on the host has given out, in MB."""
-    return float(paddle.base.core.host_memory_stat_current_value("Allocated", 0)) / _MIB
+    return float(paddle.base.core.host_memory_stat_current_value("Allocated", 0)) / MIB
 
 
 def room_mb(series: str, device: str) -> float | None:

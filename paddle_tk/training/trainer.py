@@ -16,6 +16,7 @@ from paddle_tk.errors import ArtifactError, BadInput, CheckFailed
 from paddle_tk.files import atomic_folder, remove_leftovers, require_free_space, sha256_file, write_error, write_json
 from paddle_tk.manifest import write_manifest
 from paddle_tk.models.weights import FILE_NAME, write_safetensors
+from paddle_tk.training.agreement import agreed
 from paddle_tk.training.callbacks.checkpointing import Checkpointing
 from paddle_tk.training.callbacks.history import truncate_history
 from paddle_tk.training.checkpoint import Checkpoint, CheckpointStore
@@ -180,9 +181,8 @@ class Trainer:
         epochs = int(checkpoint.state["progress"]["epoch"]) if checkpoint else 0
         updates = int(checkpoint.state["progress"]["updates"]) if checkpoint else 0
         self._require_same_images(checkpoint)
-        records = truncate_history(self.settings.folder / HISTORY, updates, epochs) if self._writes else []
-        if self.parallel is not None:
-            records = self.parallel.broadcast_json(records)
+        history = self.settings.folder / HISTORY
+        records = agreed(self.parallel, lambda: truncate_history(history, updates, epochs))
         self._callbacks = list(self.make_callbacks(records))
         if checkpoint is None:
             return
