@@ -21,6 +21,8 @@ SOURCE = "COCO128, the first 128 images of COCO train2017; https://cocodataset.o
 LICENCE = "annotations CC BY 4.0; images under the Flickr terms that COCO names"
 ARCHIVE, FOLDER, PART = "coco128.zip", "coco128", "train2017"
 _SUFFIXES = {"images": ".jpg", "labels": ".txt"}
+# Label files that the archive holds without their images.
+COCO128_STRAYS = frozenset({"000000000656", "000000000659"})
 _MAX_BYTES = 256 * MIB  # the archive holds 22 MB; what unpacks to far more is another one
 COCO_CLASSES = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
@@ -56,7 +58,7 @@ def load_coco128(
     Raises:
         DataError: It was not found or is damaged; the message names the file.
     """
-    folder = _folder(dataset_folder("coco128", root))
+    folder = coco128_folder(root)
     images = folder / "images" / PART
     layout = YoloLayout(folder, {"train": folder_images(images)}, COCO_CLASSES, stray_labels([images]))
     return detection_bundle(
@@ -70,7 +72,13 @@ def load_coco128(
     )
 
 
-def _folder(root: Path) -> Path:
+def coco128_folder(given: str | None) -> Path:
+    """Returns the folder of ``images`` and ``labels``; an archive is unpacked first. ``given``: as ``load_coco128``'s.
+
+    Raises:
+        DataError: It was not found, or the archive is damaged.
+    """
+    root = dataset_folder("coco128", given)
     for candidate in (root, root / FOLDER):
         if (candidate / "images" / PART).is_dir():
             return candidate

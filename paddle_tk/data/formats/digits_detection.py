@@ -30,6 +30,17 @@ _SHARES = {"train": 70, "val": 10, "test": 20}  # of the source digits of every 
 _DIGEST = "content.sha256"
 
 
+def digits_detection_folder(root: str | None = None) -> Path:
+    """Returns the COCO dataset under ``$PADDLE_TK_HOME/cache``; it is drawn first where it is not there.
+
+    Raises:
+        DataError: A root was given.
+    """
+    if root is not None:
+        raise DataError(f"digits_detection is drawn and reads no folder, got data.root={root}", "drop data.root")
+    return made_once(cache_folder() / f"digits_detection-{RECIPE}", write_digits_detection)
+
+
 def load_digits_detection(
     *,
     root: str | None,
@@ -53,9 +64,7 @@ def load_digits_detection(
     Raises:
         DataError: A root was given, or the folder was damaged.
     """
-    if root is not None:
-        raise DataError(f"digits_detection is drawn and reads no folder, got data.root={root}", "drop data.root")
-    folder = made_once(cache_folder() / f"digits_detection-{RECIPE}", write_digits_detection)
+    folder = digits_detection_folder(root)
     try:
         content = (folder / _DIGEST).read_text(encoding="ascii")
         found = read_coco(folder, skip_unreadable=skip_unreadable)
