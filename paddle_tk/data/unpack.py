@@ -55,8 +55,9 @@ class Unpacked:
 class _Counted(io.RawIOBase):
     """Bytes as they come out of a decompressor, counted against what went in and against a bound."""
 
-    def __init__(self, source: IO[bytes], raw: IO[bytes], name: str, max_bytes: int) -> None:
-        self._source, self._raw, self._name, self._max_bytes = source, raw, name, max_bytes
+    def __init__(self, source: IO[bytes], raw: IO[bytes], name: str, max_bytes: int, max_ratio: float) -> None:
+        self._source, self._raw, self._name = source, raw, name
+        self._max_bytes, self._max_ratio = max_bytes, max_ratio
         self._count = 0
 
     def readable(self) -> bool:
@@ -68,8 +69,8 @@ class _Counted(io.RawIOBase):
         # Twice the bound: a tar's own headers are no content, and small files have as much of them.
         if self._count > 2 * self._max_bytes + _SLACK:
             raise _too_large(self._name, self._max_bytes)
-        if self._count > MAX_RATIO * self._raw.tell() + _SLACK:
-            raise _too_dense(self._name)
+        if self._count > self._max_ratio * self._raw.tell() + _SLACK:
+            raise _too_dense(self._name, self._max_ratio)
         return block
 
 
@@ -77,8 +78,8 @@ def _too_large(name: str, most: int) -> DataError:
     return DataError(f"{name} unpacks to more than {most / MIB:.0f} MiB", _FIX)
 
 
-def _too_dense(name: str) -> DataError:
-    return DataError(f"{name} unpacks to more than {MAX_RATIO} times its size", _FIX)
+def _too_dense(name: str, ratio: float) -> DataError:
+    return DataError(f"{name} unpacks to more than {ratio:g} times its size", _FIX)
 
 
 def safe_path(name: str, archive: str) -> PurePosixPath | None:
@@ -93,12 +94,13 @@ def safe_path(name: str, archive: str) -> PurePosixPath | None:
     return path if path.parts else None
 
 
-def walk(archive: Path, *, max_bytes: int) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
+def walk(archive: Path, *, max_bytes: int, max_ratio: float = MAX_RATIO) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
     """Yields the files of an archive with their content, to be read before the next one is asked for.
 
     Args:
         archive: A tar, plain or compressed by gzip, bzip2 or xz, or a zip.
         max_bytes: Most that all of its files may hold.
+        max_ratio: Most that may come out for each byte that went in.
 
     Raises:
         DataError: The archive is damaged or refused; the message names the member.
@@ -108,11 +110,11 @@ def walk(archive: Path, *, max_bytes: int) -> Iterator[tuple[PurePosixPath, IO[b
         magic = raw.read(6)
         raw.seek(0)
         if magic.startswith(b"PK"):
-            members = _zip_members(raw, archive, name)
+            members = _zip_members(raw, archive, name, max_ratio)
         else:
             opener = next((kind for start, kind in _OPENERS if magic.startswith(start)), None)
             source: Any = raw if opener is None else opener(raw)
-            members = tar_members(_Counted(source, raw, name, max_bytes), name)
+            members = tar_members(_Counted(source, raw, name, max_bytes, max_ratio), name)
         yield from _bounded(members, name, max_bytes)
 
 
@@ -143,7 +145,9 @@ def _tar_kind(member: tarfile.TarInfo) -> str:
     return "a pipe or a device" if member.isdev() else "of a kind that is not known"
 
 
-def _zip_members(raw: IO[bytes], archive: Path, name: str) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
+def _zip_members(
+    raw: IO[bytes], archive: Path, name: str, max_ratio: float
+) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
     whole = archive.stat().st_size
     with zipfile.ZipFile(raw) as members:
         for info in members.infolist():
@@ -154,8 +158,8 @@ def _zip_members(raw: IO[bytes], archive: Path, name: str) -> Iterator[tuple[Pur
             if mode not in (0, stat.S_IFREG):
                 kind = "a link" if mode == stat.S_IFLNK else "a folder, pipe or device"
                 raise DataError(f"{name}: {info.filename} is no ordinary file but {kind}", _FIX)
-            if info.file_size > MAX_RATIO * min(info.compress_size, whole) + _SLACK:
-                raise _too_dense(f"{name}: {info.filename}")
+            if info.file_size > max_ratio * min(info.compress_size, whole) + _SLACK:
+                raise _too_dense(f"{name}: {info.filename}", max_ratio)
             with members.open(info) as content:
                 yield path, content
 

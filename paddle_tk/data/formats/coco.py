@@ -11,6 +11,7 @@ import numpy as np
 
 from paddle_tk.data.boxes import Boxes, DetectionSplit, check_size
 from paddle_tk.data.bundle import DatasetBundle
+from paddle_tk.data.catalog import shipped_entry
 from paddle_tk.data.formats.coco_json import Annotation, Category, CocoFile, CocoImage, read_coco_file
 from paddle_tk.data.formats.detection_boxes import (
     checked_classes,
@@ -33,8 +34,7 @@ _LAYOUT = (
 _ROBOFLOW = "_annotations.coco.json"
 _PROBED = 20
 
-COCO2017_SOURCE = "T.-Y. Lin et al., Microsoft COCO: Common Objects in Context, 2014; https://cocodataset.org"
-COCO2017_LICENCE = "annotations CC BY 4.0; images under the Flickr terms that the annotation files name"
+_COCO2017 = shipped_entry("coco2017")
 # Two boxes of instances_train2017.json, as published, have a height of 0.
 COCO2017_FAULTS = frozenset({918, 2206849})
 
@@ -117,12 +117,15 @@ def load_coco2017(
     }
     missing = [source.file for source in sources.values() if not source.file.is_file()]
     if missing:
-        raise DataError(f"{missing[0]} does not exist", "give the folder of annotations/ with data.root=PATH")
+        raise DataError(
+            f"{missing[0]} does not exist",
+            "python tools/dataset.py setup coco2017, or give the folder of annotations/ with data.root=PATH",
+        )
     return detection_bundle(
         _read(folder, sources, skip_unreadable=skip_unreadable, known_faults=COCO2017_FAULTS),
         name="coco2017",
-        source=COCO2017_SOURCE,
-        licence=COCO2017_LICENCE,
+        source=_COCO2017.source,
+        licence=_COCO2017.licence,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         split_seed=split_seed,
