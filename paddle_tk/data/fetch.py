@@ -7,6 +7,7 @@ those that are missing. What arrives is compared with size and checksum before i
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,13 @@ from pathlib import Path
 from paddle_tk.data.catalog import RemoteFile
 from paddle_tk.data.fetching.content import Wrong, check_content
 from paddle_tk.data.fetching.download import Download
+from paddle_tk.data.fetching.http import Probe, Transient, Unusable, make_client, probe
 from paddle_tk.data.fetching.settings import FetchSettings, Meter, Silent
 from paddle_tk.data.locks import exclusive
-from paddle_tk.errors import DataError
+from paddle_tk.errors import BadInput, DataError
+from paddle_tk.files import MIB
+
+OFFLINE = "PADDLE_TK_OFFLINE"
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,30 @@ class Fetched:
     failures: tuple[str, ...]
 
 
+def offline() -> bool:
+    """Whether ``PADDLE_TK_OFFLINE`` forbids any connection."""
+    return os.environ.get(OFFLINE, "") not in ("", "0")
+
+
+def look(file: RemoteFile, *, seconds: float = 3.0, wanted: int = MIB // 4) -> Probe | None:
+    """Returns a first look at the first mirror of a file that answers in time; None where none does.
+
+    Args:
+        file: What is looked for.
+        seconds: How long each mirror is waited for.
+        wanted: Bytes that are asked for, by which its speed is measured.
+    """
+    if offline():
+        return None
+    with make_client(connections=1, connect_seconds=seconds, stall_seconds=seconds) as client:
+        for url in file.urls:
+            try:
+                return probe(client, url, wanted=wanted, stall_seconds=seconds)
+            except (Transient, Unusable):
+                continue
+    return None
+
+
 def fetch(
     file: RemoteFile,
     target: Path,
@@ -66,6 +95,8 @@ def fetch(
         BadInput: Another process downloads it, the disk is full, the place cannot be written.
     """
     began = time.monotonic()
+    if offline() and not target.is_file():
+        raise BadInput(f"{file.name} is not at {target}, and {OFFLINE} is set", f"unset {OFFLINE}, or put it there")
     with exclusive(target.with_name(f".{target.name}.lock"), f"downloading {target}"):
         if target.is_file():
             return _found(file, target, pinned_sha256, began)

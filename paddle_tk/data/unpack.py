@@ -218,7 +218,14 @@ def _damage(name: str) -> Iterator[None]:
         raise
 
 
-def unpack(archive: Path, folder: Path, *, max_bytes: int, place: Place | None = None) -> Unpacked:
+def unpack(
+    archive: Path,
+    folder: Path,
+    *,
+    max_bytes: int,
+    place: Place | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Unpacked:
     """Writes an archive's files into a new folder; where anything is wrong with it, the folder is removed again.
 
     Args:
@@ -226,6 +233,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, place: Place | None =
         folder: Does not exist yet, or is empty.
         max_bytes: Most that all of its files may hold.
         place: Says where in the folder a member goes, None for nowhere; None: all go where the archive says.
+        advance: Told the size of each file that was written.
 
     Raises:
         DataError: The archive is damaged or refused.
@@ -239,8 +247,10 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, place: Place | None =
         for path, content in walk(archive, max_bytes=max_bytes):
             target = path if place is None else place(path)
             if target is not None:
-                size += write_member(folder, target, content, str(archive))
-                files += 1
+                written = write_member(folder, target, content, str(archive))
+                files, size = files + 1, size + written
+                if advance is not None:
+                    advance(written)
         return Unpacked(files, size)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
