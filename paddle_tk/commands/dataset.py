@@ -12,11 +12,17 @@ from paddle_tk.errors import BadInput
 
 _DESCRIPTION = """Work on datasets; each action has a --help of its own.
 
+  python tools/dataset.py info
+  python tools/dataset.py setup coco128
+  python tools/dataset.py clean coco128
   python tools/dataset.py convert --data digits_detection --to yolo --output digits_yolo
   python tools/dataset.py validate --from yolo --root my_yolo --fix"""
 
 # Action to the module of its ``<action>_action(argv)``, which is imported on use: some need libraries of their own.
 _ACTIONS: Mapping[str, str] = {
+    "info": "dataset_fetch",
+    "setup": "dataset_fetch",
+    "clean": "dataset_fetch",
     "convert": "dataset_convert",
     "validate": "dataset_check",
 }
