@@ -17,6 +17,7 @@ from paddle_tk.data.fetching.settings import FetchSettings, Meter
 from paddle_tk.data.locks import exclusive
 from paddle_tk.data.states import (
     DatasetState,
+    is_there,
     missing_paths,
     pin,
     pins_file,
@@ -89,8 +90,16 @@ class _SetUp:
         self.entry, self.folder, self.shown, self.warn, self.options = entry, folder, shown, warn, options
         self.files: dict[str, Any] = dict(read_record(folder).get("files", {}))
         if missing_paths(entry, folder):
-            # What was unpacked is gone again, at least in part.
-            self.files = {name: {**noted, "unpacked": False} for name, noted in self.files.items() if noted.get("kept")}
+            self._forget_lost()
+
+    def _forget_lost(self) -> None:
+        """Forgets the archives of which something is gone; where the set-up was through, that may be any of them."""
+        through = all(file.name in self.files for file in self.entry.files)
+        for name, noted in list(self.files.items()):
+            if through or not all(is_there(self.folder / top) for top in noted["made"]):
+                self.files[name] = {**noted, "unpacked": False}
+                if not noted["kept"]:
+                    del self.files[name]
 
     def require_space(self) -> None:
         """Refuses to begin what the disk cannot hold; an archive goes once it is unpacked, so not all are there."""
@@ -151,6 +160,7 @@ class _SetUp:
             "kept": True,
             "unpacked": False,
             "unpacked_bytes": 0,
+            "made": [],
         }
         write_record(self.folder, self.entry, self.files)
 
@@ -160,8 +170,7 @@ class _SetUp:
         with self.shown(f"unpacking {file.name}") as meter:
             meter.expect(None, 0)
             done = unpack(archive, staging, max_bytes=file.max_unpacked_bytes or 0, advance=meter.advance)
-        self._move_in(staging)
-        self._unpacked([file], done)
+        self._unpacked([file], done, self._move_in(staging))
 
     def unpack_imagenet(self) -> None:
         """Unpacks ImageNet's three archives together: one says where the images of another go."""
@@ -180,24 +189,24 @@ class _SetUp:
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
-        self._move_in(staging)
-        self._unpacked(list(self.entry.files), done)
+        self._unpacked(list(self.entry.files), done, self._move_in(staging))
 
-    def _move_in(self, staging: Path) -> None:
-        """Moves what was unpacked to its place: whole folders where there are none, else what is in them."""
+    def _move_in(self, staging: Path) -> list[str]:
+        """Moves what was unpacked to its place, whole folders where there are none; returns the names on top."""
+        made = sorted(path.name for path in staging.iterdir())
         os.sync()  # the record must not say more than a power cut would leave; one call for 100,000 files
         for source, target in _moves(staging, self.folder):
             os.replace(source, target)
         shutil.rmtree(staging)
         os.sync()
+        return made
 
-    def _unpacked(self, files: list[RemoteFile], done: Unpacked) -> None:
+    def _unpacked(self, files: list[RemoteFile], done: Unpacked, made: list[str]) -> None:
         for number, file in enumerate(files):
             share = done.size_bytes if number == 0 else 0
             kept = self.options.keep_archives or not file.urls  # what was got by hand is not thrown away
-            self.files[file.name] = {
-                **self.files[file.name], "unpacked": True, "unpacked_bytes": share, "kept": kept
-            }  # fmt: skip
+            noted = {"unpacked": True, "unpacked_bytes": share, "kept": kept, "made": made}
+            self.files[file.name] = {**self.files[file.name], **noted}
         write_record(self.folder, self.entry, self.files)
         for file in files:
             if not self.files[file.name]["kept"]:

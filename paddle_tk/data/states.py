@@ -63,10 +63,11 @@ def write_record(folder: Path, entry: Entry, files: Mapping[str, Any]) -> None:
 
 def missing_paths(entry: Entry, folder: Path) -> list[str]:
     """Returns which paths of a complete dataset are not there, or are empty."""
-    return [path for path in entry.present if not _there(folder / path)]
+    return [path for path in entry.present if not is_there(folder / path)]
 
 
-def _there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
+    """Whether a file or a folder exists and is not empty."""
     try:
         return path.stat().st_size > 0 if path.is_file() else next(os.scandir(path), None) is not None
     except OSError:
