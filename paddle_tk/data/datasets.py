@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from paddle_tk.data.bundle import DatasetBundle, fingerprint
 from paddle_tk.data.splits import stratified_subset
+from paddle_tk.errors import BadInput
 from paddle_tk.registry import Registry
 
 DATASETS = Registry("dataset")
@@ -47,6 +48,8 @@ def load_dataset(
         BadInput: The name is unknown.
         DataError: The dataset is missing, damaged or laid out in another way.
     """
+    if name == "auto":  # resolved before a training begins; see pipelines.auto_data
+        raise BadInput("data=auto is for tools/train.py and tools/validate.py", "name the dataset: data=NAME")
     bundle: DatasetBundle = DATASETS.load(name)(
         root=root,
         val_fraction=val_fraction,

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from paddle_tk.errors import DataError
 from paddle_tk.files import MIB, write_error
@@ -31,6 +31,8 @@ from paddle_tk.files import MIB, write_error
 MAX_RATIO = 100  # JPEG hardly shrinks, JSON to a fifth; a bomb to a thousandth
 MAX_FILES = 5_000_000
 _SLACK = MIB  # small members may shrink more
+_BLOCK = 256 * 1024
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _FIX = "do not use it; download it again from its publisher"
 _DRIVE = re.compile(r"[A-Za-z]:")
 _FAILURES = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
@@ -172,7 +174,7 @@ def _bounded(
     for count, (path, content) in enumerate(members, 1):
         if count > MAX_FILES:
             raise DataError(f"{name} holds more than {MAX_FILES} files", _FIX)
-        yield path, io.BufferedReader(_Part(content, total), MIB)
+        yield path, cast(IO[bytes], _Part(content, total))
 
 
 class _Total:
@@ -187,21 +189,24 @@ class _Total:
             raise _too_large(self.name, self._most)
 
 
-class _Part(io.RawIOBase):
-    """One file of an archive, counted."""
+class _Part:
+    """One file of an archive, counted while it is read; no whole file object, as there may be millions."""
 
     def __init__(self, content: IO[bytes], total: _Total) -> None:
         self._content, self._total = content, total
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        with _damage(self._total.name):  # the reader is no part of walk's own block
-            block = self._content.read(len(buffer))
-        self._total.add(len(block))
-        buffer[: len(block)] = block
-        return len(block)
+    def read(self, size: int = -1) -> bytes:
+        """Reads so many bytes, fewer at the end; all that are left where ``size`` is negative."""
+        blocks: list[bytes] = []
+        while size != 0:
+            with _damage(self._total.name):  # the reader is no part of walk's own block
+                block = self._content.read(_BLOCK if size < 0 else min(size, _BLOCK))
+            if not block:
+                break
+            self._total.add(len(block))
+            blocks.append(block)
+            size = size - len(block) if size > 0 else size
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
 @contextmanager
@@ -268,10 +273,13 @@ def write_member(folder: Path, path: PurePosixPath, content: IO[bytes], archive:
     """
     target = folder / path
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        try:
+            descriptor = os.open(target, _NEW_FILE, 0o644)
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(target, _NEW_FILE, 0o644)
     except (FileExistsError, NotADirectoryError) as error:
         raise DataError(f"{archive}: two members claim the place of {path}", _FIX) from error
     with os.fdopen(descriptor, "wb") as stream:
-        shutil.copyfileobj(content, stream, MIB)
+        shutil.copyfileobj(content, stream, _BLOCK)
         return stream.tell()
