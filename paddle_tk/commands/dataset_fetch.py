@@ -101,9 +101,8 @@ def _info(arguments: argparse.Namespace, output: Output) -> int:
     table = Table("dataset", "task", "tier", "state", "on disk", "download", box=None, pad_edge=False)
     for name, entry in known.items():
         state = states[name]
-        size = "-" if entry.embedded else _size(entry.download_bytes)
-        by_hand = " (by hand)" if entry.manual else ""
-        table.add_row(name, entry.task, entry.tier, state.state, _size(state.size_bytes), size + by_hand)
+        size = "-" if entry.embedded else "by hand" if entry.manual else _size(entry.download_bytes)
+        table.add_row(name, entry.task, entry.tier, state.state, _size(state.size_bytes), size)
     output.say(table)
     for name, state in states.items():
         if state.note and state.state in ("partial", "unverified"):

@@ -57,6 +57,9 @@ def forecast_of(entry: Entry, state: DatasetState, cores: int, probe: Probe | No
         basis = f"{speed / 1e6:.1f} MB/s, measured on the file's first {len(probe.head) // 1024} KiB (n=1)"
     elif (last := last_speed(datasets_folder(), catalog())) is not None:
         speed, basis = last, f"{last / 1e6:.1f} MB/s, measured at the last download (n=1)"
+    if entry.download_bytes is None and len(entry.files) == 1 and probe is not None and probe.origin.size is not None:
+        stated = [entry.files[0].model_copy(update={"size_bytes": probe.origin.size})]  # by its server, just now
+        entry = entry.model_copy(update={"files": stated})
     size = (entry.image.width, entry.image.height) if entry.image is not None else (32, 32)
     return forecast(
         entry, state, cores=cores, bytes_per_second=speed, speed_basis=basis, images_rate=decoding_rate(*size)

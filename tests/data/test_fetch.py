@@ -155,13 +155,14 @@ def test_fetch_refuses_a_body_whose_end_nobody_could_tell(payload: bytes, tmp_pa
 
 
 def test_fetch_goes_on_with_another_mirror_when_the_first_dies_underway(payload: bytes, tmp_path: Path) -> None:
-    first, second = Mirror(payload), Mirror(payload, seconds_per_block=0.001)
+    first, second = Mirror(payload), Mirror(payload, seconds_per_block=0.05)
     first.faults = lambda number: "error" if number > 4 else ""
     with serve({"/a": first, "/b": second}) as base:
-        got = fetch(remote(payload, f"{base}/a", f"{base}/b"), tmp_path / "file.bin", settings=ONE_AT_A_TIME)
+        file, settings = remote(payload, f"{base}/a", f"{base}/b"), replace(ONE_AT_A_TIME, probe_bytes=SEGMENT)
+        got = fetch(file, tmp_path / "file.bin", settings=settings)
     assert (tmp_path / "file.bin").read_bytes() == payload
     assert "500" in got.failures[0]
-    assert sum(stop - start for _, start, stop in second.sent) < SIZE - 2 * SEGMENT
+    assert sum(stop - start for _, start, stop in second.sent) < SIZE  # with the first look
 
 
 def test_fetch_resumes_with_the_missing_segments_only(payload: bytes, tmp_path: Path) -> None:
@@ -277,6 +278,24 @@ def test_fetch_fetches_nothing_twice_but_what_was_in_flight_when_it_is_killed(tm
     assert target.read_bytes() == payload
     most = SIZE + kills * QUICK.connections * SEGMENT
     assert sum(stop - first for _, first, stop in mirror.sent) <= max(most, len(payload) + kills * 4 * SEGMENT)
+
+
+def test_fetch_is_left_at_once_when_it_is_interrupted_while_a_server_stalls(tmp_path: Path) -> None:
+    payload, target = content(30 * SEGMENT), tmp_path / "out" / "file.bin"
+    (tmp_path / "payload").write_bytes(payload)
+    mirror = Mirror(payload, faults=lambda number: "stall" if number > 3 else "")
+    child = textwrap.dedent(_CHILD).replace("settings=QUICK", "settings=FetchSettings(segment_bytes=16384)")
+    with serve({"/a": mirror}, stall_seconds=60) as base:
+        arguments = [str(tmp_path / "payload"), f"{base}/a", str(target)]
+        command = [sys.executable, "-c", "from paddle_tk.data.fetch import FetchSettings\n" + child, *arguments]
+        running = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
+        while mirror.requests < 8:
+            time.sleep(0.01)
+        time.sleep(0.2)  # until all four wait for bytes
+        running.send_signal(signal.SIGINT)
+        said = running.communicate(timeout=20)[1]  # a read is given 30 s
+    assert "KeyboardInterrupt" in said
+    assert _finished(target)
 
 
 def _finished(target: Path) -> set[int]:

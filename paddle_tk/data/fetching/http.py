@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
+import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 
 import httpx
 
@@ -86,6 +90,43 @@ class Probe:
         return self.latency_seconds + (size / self.bytes_per_second if self.bytes_per_second else 0.0)
 
 
+class Wires:
+    """The connections that are being read, so that reads which wait for bytes can be ended from another thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+
+    @contextmanager
+    def reading(self, response: httpx.Response) -> Iterator[None]:
+        """Knows the response's connection while the block runs."""
+        stream = response.extensions.get("network_stream")
+        wire = stream.get_extra_info("socket") if stream is not None else None
+        if wire is None:
+            yield
+            return
+        with self._lock:
+            self._open.add(wire)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open.discard(wire)
+
+    def cut(self) -> None:
+        """Ends every read that is under way; it fails as if the server had hung up."""
+        with self._lock:
+            for wire in self._open:
+                with suppress(OSError):
+                    wire.shutdown(socket.SHUT_RDWR)
+
+
+@lru_cache(maxsize=1)
+def _certificates() -> ssl.SSLContext:
+    """Reads the certificates once: that takes longer than many a request. SSL_CERT_FILE is honoured."""
+    return httpx.create_ssl_context()
+
+
 def make_client(*, connections: int, connect_seconds: float, stall_seconds: float) -> httpx.Client:
     """Returns a client that follows redirects and takes proxies and certificates from the environment.
 
@@ -95,6 +136,7 @@ def make_client(*, connections: int, connect_seconds: float, stall_seconds: floa
     try:
         return httpx.Client(
             follow_redirects=True,
+            verify=_certificates(),
             timeout=httpx.Timeout(stall_seconds, connect=connect_seconds),
             limits=httpx.Limits(max_connections=connections + 1),
             # The bytes of the file itself are wanted, not a compressed form whose ranges are others.
@@ -195,7 +237,7 @@ def probe(client: httpx.Client, url: str, *, wanted: int, stall_seconds: float) 
 
 @contextmanager
 def open_range(
-    client: httpx.Client, origin: Origin, first: int, last: int, *, stall_seconds: float
+    client: httpx.Client, origin: Origin, first: int, last: int, *, stall_seconds: float, wires: Wires
 ) -> Iterator[Iterator[bytes]]:
     """Yields the bytes ``first`` to ``last``, both included, or fewer where the answer ends early.
 
@@ -206,7 +248,7 @@ def open_range(
     headers = {"Range": f"bytes={first}-{last}"}
     if origin.validator is not None:
         headers["If-Range"] = origin.validator
-    with _get(client, origin.url, headers) as response:
+    with _get(client, origin.url, headers) as response, wires.reading(response):
         if response.status_code == 206:
             _check_part(response, origin, first, last)
         elif response.status_code == 200:

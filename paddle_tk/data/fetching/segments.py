@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from functools import partial
 
 import httpx
 
-from paddle_tk.data.fetching.http import Transient, Unusable, open_range
+from paddle_tk.data.fetching.http import Origin, Transient, Unusable, Wires, open_range
 from paddle_tk.data.fetching.part import PartFile
 from paddle_tk.data.fetching.settings import Patience
 
@@ -46,7 +48,8 @@ def fill(
         Unusable: The origin failed too often.
         BadInput: The disk is full.
     """
-    waiting, stop = deque(part.missing()), threading.Event()
+    waiting, stop, wires = deque(part.missing()), threading.Event(), Wires()
+    ask = partial(open_range, client, stall_seconds=patience.stall_seconds, wires=wires)
 
     def work() -> None:
         while not stop.is_set():
@@ -55,7 +58,7 @@ def fill(
             except IndexError:
                 return
             try:
-                _segment(part, client, index, patience, stop, advance, head if index == 0 else b"")
+                _segment(part, ask, index, patience, stop, advance, head if index == 0 else b"")
             except _Cancelled:
                 return
             except BaseException:
@@ -67,7 +70,9 @@ def fill(
         try:
             wait(jobs, return_when=FIRST_EXCEPTION)
         finally:
-            stop.set()  # also on Ctrl-C, so that the pool can be left
+            # Also on Ctrl-C: the pool is left when the last of its threads has noticed.
+            stop.set()
+            wires.cut()
     failures = [error for job in jobs if (error := job.exception()) is not None]
     for error in sorted(failures, key=lambda e: isinstance(e, Unusable)):
         raise error
@@ -75,7 +80,7 @@ def fill(
 
 def _segment(
     part: PartFile,
-    client: httpx.Client,
+    ask: Callable[[Origin, int, int], AbstractContextManager[Iterator[bytes]]],
     index: int,
     patience: Patience,
     stop: threading.Event,
@@ -90,7 +95,7 @@ def _segment(
     while at < end:
         before, why, wait_seconds = at, "the answer ended early", 0.0
         try:
-            with open_range(client, part.origin, at, end - 1, stall_seconds=patience.stall_seconds) as blocks:
+            with ask(part.origin, at, end - 1) as blocks:
                 for block in blocks:
                     if stop.is_set():
                         raise _Cancelled
