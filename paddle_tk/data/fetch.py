@@ -8,9 +8,14 @@ those that are missing. What arrives is compared with size and checksum before i
 from __future__ import annotations
 
 import os
+import queue
+import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from paddle_tk.data.catalog import RemoteFile
 from paddle_tk.data.fetching.content import Wrong, check_content
@@ -55,17 +60,32 @@ def offline() -> bool:
 
 
 def look(file: RemoteFile, *, seconds: float = 3.0, wanted: int = MIB // 4) -> Probe | None:
-    """Returns a first look at the first mirror of a file that answers in time; None where none does.
+    """Returns a first look at the first mirror of a file that answers; None where none does in time.
 
     Args:
         file: What is looked for.
-        seconds: How long each mirror is waited for.
+        seconds: How long a connection or an answer is waited for; all together take at most twice as long.
         wanted: Bytes that are asked for, by which its speed is measured.
+
+    Raises:
+        BadInput: A proxy of the environment cannot be used.
     """
     if offline():
         return None
-    with make_client(connections=1, connect_seconds=seconds, stall_seconds=seconds) as client:
-        for url in file.urls:
+    found: queue.SimpleQueue[Probe | None] = queue.SimpleQueue()
+    # A thread that may be left behind: no timeout holds while a name is resolved.
+    client = make_client(connections=1, connect_seconds=seconds, stall_seconds=seconds)
+    looking = threading.Thread(target=lambda: found.put(_first(client, file.urls, seconds, wanted)), daemon=True)
+    looking.start()
+    try:
+        return found.get(timeout=2 * seconds)
+    except queue.Empty:
+        return None
+
+
+def _first(client: httpx.Client, urls: Sequence[str], seconds: float, wanted: int) -> Probe | None:
+    with client:
+        for url in urls:
             try:
                 return probe(client, url, wanted=wanted, stall_seconds=seconds)
             except (Transient, Unusable):

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from benchmarks._fault_server import CORRUPTING, FAULTS, Mirror, random_faults, serve
-from paddle_tk.data.fetch import fetch
+from paddle_tk.data.fetch import OFFLINE, fetch, look
 from paddle_tk.data.fetching.part import PartFile, journal_path, part_path
 from paddle_tk.data.fetching.settings import FetchSettings
 from paddle_tk.data.locks import exclusive
@@ -243,6 +243,16 @@ def test_fetch_never_gives_a_wrong_file_in_random_sequences_of_faults(tmp_path: 
                 ended["error"] += 1
                 assert not target.exists()
     assert ended["whole"] >= 6
+
+
+def test_look_gives_the_first_mirror_that_answers(payload: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve({"/a": Mirror(payload, faults=lambda number: "stall"), "/b": Mirror(payload)}, stall_seconds=2) as base:
+        seen = look(remote(payload, f"{base}/none", f"{base}/b"), seconds=1.0, wanted=4096)
+        assert seen is not None
+        assert (seen.origin.url, seen.origin.size, seen.head) == (f"{base}/b", SIZE, payload[:4096])
+        assert look(remote(payload, f"{base}/a"), seconds=0.1, wanted=3 * SEGMENT) is None
+        monkeypatch.setenv(OFFLINE, "1")
+        assert look(remote(payload, f"{base}/b")) is None
 
 
 _CHILD = """
