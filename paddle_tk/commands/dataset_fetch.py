@@ -13,7 +13,7 @@ from rich.table import Table
 from paddle_tk.cli import EXIT_OK, Output, make_parser, run_command
 from paddle_tk.data.catalog import Entry, catalog, entry_of
 from paddle_tk.data.home import cache_folder
-from paddle_tk.data.states import DatasetState, datasets_folder, state_of
+from paddle_tk.data.states import READY, DatasetState, datasets_folder, state_of
 from paddle_tk.errors import BadInput, DataError
 from paddle_tk.files import MIB
 
@@ -157,22 +157,27 @@ def _setup(arguments: argparse.Namespace, output: Output) -> int:
     _ask_for_download(entries, states, arguments.yes, output)
     options = Options(keep_archives=arguments.keep_archives, repin=arguments.repin)
     done: dict[str, Any] = {}
+    failed: list[str] = []
     for entry in entries:
         try:
             state = set_up(entry, root, shown=output.transfer, warn=output.warn, options=options)
         except DataError as error:
-            # In a tier, what only its owner can download does not keep the others from coming.
-            if entry.name not in grouped or entry.manual is None:
+            if len(entries) == 1:
                 raise
             output.warn(str(error))
+            # In a tier, what only its owner can download is no failure.
+            if entry.name not in grouped or entry.manual is None:
+                failed.append(entry.name)
             state = state_of(entry, root)
         done[entry.name] = {"state": state.state, "path": str(state.path), "note": state.note}
         note = f" ({state.note})" if state.note else ""
         where = f" in {state.path}" if state.path is not None else ""
         output.say(f"{entry.name}: {state.state}{note}{where}")
     output.json(arguments.json, {"root": str(root), "datasets": done})
-    ready = [name for name, told in done.items() if told["state"] in ("embedded", "verified", "unverified")]
+    ready = [name for name, told in done.items() if told["state"] in READY]
     output.result(f"{len(ready)} of {len(done)} ready: {', '.join(ready) or 'none'}")
+    if failed:
+        raise DataError(f"could not be set up: {', '.join(failed)}", "see the warnings; another try goes on from here")
     return EXIT_OK
 
 

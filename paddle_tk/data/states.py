@@ -93,6 +93,13 @@ def state_of(entry: Entry, root: Path) -> DatasetState:
         begun = [file.name for file in entry.files if part_path(folder / file.name).is_file()]
         note = f"download of {', '.join(begun)} begun" if begun else f"no {', '.join(missing[:3])}"
         return DatasetState("partial", folder, size, note)
+    wrong = [
+        f"{file.name} has {found} bytes, expected {file.size_bytes}"
+        for file in entry.files
+        if file.name not in files and (found := _size(folder / file.name)) not in (None, file.size_bytes or found)
+    ]
+    if wrong:
+        return DatasetState("partial", folder, size, "; ".join(wrong))
     return DatasetState(*_verdict(entry, folder, files, size))
 
 

@@ -116,6 +116,21 @@ def test_dataset_setup_says_why_when_a_download_fails(
     assert not (home / "datasets" / "mine" / "mine.zip").exists()
 
 
+def test_dataset_setup_goes_on_with_the_others_when_one_fails(
+    mine: Mirror, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    describe("broken", [file_of("x.zip", PAYLOAD, "http://127.0.0.1:9/x.zip")], ["x.zip"])
+    (home / "datasets" / "broken").mkdir(parents=True)
+    (home / "datasets" / "broken" / "x.zip").write_bytes(b"another file")
+    assert main(["setup", "broken", "mine", "digits", "--json", str(tmp_path / "told.json")]) == 2
+    said = capsys.readouterr()
+    assert "warning: " in said.err
+    assert "x.zip is not the file it should be" in said.err
+    assert "error: could not be set up: broken. Fix: see the warnings" in said.err
+    assert "2 of 3 ready: mine, digits" in said.out
+    assert json.loads((tmp_path / "told.json").read_text())["datasets"]["mine"]["state"] == "verified"
+
+
 def test_dataset_setup_connects_to_nobody_when_it_is_told_to_stay_offline(
     mine: Mirror, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -202,6 +202,14 @@ def test_state_is_unverified_when_somebody_else_put_it_there(base: str, tmp_path
     assert note.startswith("not put there by setup")
 
 
+def test_state_is_partial_when_a_file_has_another_size_than_published(base: str, tmp_path: Path) -> None:
+    _describe(base)
+    for name, payload in {**IMAGES, **LABELS, "list.txt": LIST + b"more"}.items():
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_bytes(payload)
+    assert _state(tmp_path) == ("partial", "list.txt has 16 bytes, expected 12")
+
+
 def test_remove_refuses_to_follow_a_link(base: str, tmp_path: Path) -> None:
     _describe(base)
     (tmp_path / "real").mkdir()
