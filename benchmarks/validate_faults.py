@@ -1,4 +1,4 @@
-"""Are all faults planted in COCO128 found by ``tools/dataset.py validate``, and nothing else, in little time and memory?
+"""Does ``tools/dataset.py validate`` find what is planted in COCO128, and nothing else, quickly, in little memory?
 
     python benchmarks/validate_faults.py [--archive coco128.zip] [--repeats 3]
 
