@@ -97,7 +97,8 @@ def keep_columns(path: Path, key: Any, arrays: Mapping[str, np.ndarray], meta: A
         write_columns(path, key, arrays, meta)
     except OSError:
         return Columns(key, meta, arrays)  # a home that cannot be written costs time at the next run, nothing else
-    return open_columns(path) or Columns(key, meta, arrays)
+    found = open_columns(path)
+    return found if found is not None and found.key == key else Columns(key, meta, arrays)  # another was quicker
 
 
 def write_columns(path: Path, key: Any, arrays: Mapping[str, np.ndarray], meta: Any) -> None:
