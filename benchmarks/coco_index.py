@@ -137,16 +137,12 @@ class _Homes:
     """A fresh home for each cold run, which the warm run after it uses."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._number = folder, 0
+        self._folder, self.current = folder, folder
 
     def fresh(self) -> Path:
         """Returns a home that nobody has used."""
-        self._number += 1
-        return self.current()
-
-    def current(self) -> Path:
-        """Returns the last one."""
-        return self._folder / f"home-{self._number}"
+        self.current = Path(tempfile.mkdtemp(prefix="home-", dir=self._folder))
+        return self.current
 
 
 def _measured(
@@ -167,17 +163,17 @@ def _measured(
     return times
 
 
-def coco(folder: Path, rounds: int, samples: dict[str, list[float]]) -> list[Claim]:
+def coco(folder: Path, scratch: Path, rounds: int, samples: dict[str, list[float]]) -> list[Claim]:
     """COCO at full size."""
-    path, homes = folder / "instances_train2017.json", _Homes(folder)
+    path, homes = folder / "instances_train2017.json", _Homes(scratch)
     if not path.is_file():
         _run("write_coco", path, folder)
     print(f"  {path.stat().st_size / 2**20:.0f} MiB of annotations", file=sys.stderr)
     names = ("pycocotools", "cold", "warm")
     jobs: dict[str, Callable[[], Figures]] = {
-        names[0]: lambda: _run("pycocotools", path, homes.current()),
+        names[0]: lambda: _run("pycocotools", path, homes.current),
         names[1]: lambda: _run("ours", path, homes.fresh()),
-        names[2]: lambda: _run("ours", path, homes.current()),
+        names[2]: lambda: _run("ours", path, homes.current),
     }
     times = _measured(jobs, rounds, samples)
     peaks = {name: samples[f"{name} peak_mb"] for name in names}
@@ -191,18 +187,18 @@ def coco(folder: Path, rounds: int, samples: dict[str, list[float]]) -> list[Cla
     ]
 
 
-def imagenet(folder: Path, rounds: int, samples: dict[str, list[float]]) -> list[Claim]:
+def imagenet(folder: Path, scratch: Path, rounds: int, samples: dict[str, list[float]]) -> list[Claim]:
     """ImageNet's layout."""
     from benchmarks._big_index import CLASSES, FILES_PER_CLASS
 
-    root, homes = folder / "imagenet", _Homes(folder / "imagenet-homes")
+    root, homes = folder / "imagenet", _Homes(scratch)
     if not root.is_dir():
         _run("write_folder", root, folder)
     jobs: dict[str, Callable[[], Figures]] = {
         "cold scan": lambda: _run("scan", root, homes.fresh()),
-        "warm scan": lambda: _run("scan", root, homes.current()),
+        "warm scan": lambda: _run("scan", root, homes.current),
         "cold load": lambda: _run("load", root, homes.fresh()),
-        "warm load": lambda: _run("load", root, homes.current()),
+        "warm load": lambda: _run("load", root, homes.current),
     }
     times = _measured(jobs, rounds, samples)
     files = CLASSES * FILES_PER_CLASS
@@ -238,7 +234,7 @@ def main() -> int:
         data = given.folder or Path(name)
         data.mkdir(parents=True, exist_ok=True)
         for part in given.parts:
-            claims += {"coco": coco, "imagenet": imagenet}[part](data, given.rounds, samples)
+            claims += {"coco": coco, "imagenet": imagenet}[part](data, Path(name), given.rounds, samples)
     return finish(claims, samples, given.json, {"n": given.rounds, "claims are": "medians of ratios round by round"})
 
 

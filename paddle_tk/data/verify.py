@@ -93,7 +93,8 @@ def unreadable_since(root: Path, digests: Mapping[str, str], paths_of: Callable[
     known = _read_cache(cache_path)
     cache = {name: known[name] for name, digest in digests.items() if known.get(name, {}).get("digest") == digest}
     stale = [name for name in digests if name not in cache]
-    failed = set(_failures([path for name in stale for path in paths_of(name)]))
+    unseen = [path for name in stale for path in paths_of(name)]
+    failed = {path for i in range(0, len(unseen), _AT_ONCE) for path in _failures(unseen[i : i + _AT_ONCE])}
     for name in stale:
         bad = [os.path.basename(path) for path in paths_of(name) if path in failed]
         cache[name] = {"digest": digests[name], "bad": bad}
@@ -115,14 +116,7 @@ def _failures(paths: Sequence[str]) -> list[str]:
         return []
     # Decoding leaves Python's lock, so threads are enough.
     with quiet_decoder(), ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
-        return [
-            path
-            for first in range(0, len(paths), _AT_ONCE)
-            for path, good in zip(
-                paths[first : first + _AT_ONCE], pool.map(_is_readable, paths[first : first + _AT_ONCE]), strict=True
-            )
-            if not good
-        ]
+        return [path for path, good in zip(paths, pool.map(_is_readable, paths), strict=True) if not good]
 
 
 def _is_readable(path: str) -> bool:
