@@ -11,17 +11,16 @@ import cv2
 import numpy as np
 
 from paddle_tk.data.bundle import DatasetBundle, fingerprint
+from paddle_tk.data.catalog import shipped_entry
 from paddle_tk.data.formats.coco import read_coco
 from paddle_tk.data.formats.coco_json import CocoWriter
 from paddle_tk.data.formats.detection_bundle import detection_bundle
 from paddle_tk.data.formats.digit_canvas import SIDE, Canvas, draw_canvas
-from paddle_tk.data.formats.digits import LICENCE
-from paddle_tk.data.formats.digits import SOURCE as DIGITS_SOURCE
 from paddle_tk.data.home import cache_folder
 from paddle_tk.data.made_once import made_once
 from paddle_tk.errors import DataError
 
-SOURCE = f"drawn here from: {DIGITS_SOURCE}"
+_ENTRY = shipped_entry("digits_detection")
 CANVASES = {"train": 400, "val": 60, "test": 120}
 # Another recipe is another dataset: whatever changes a pixel must change this number, which names the folder.
 RECIPE = 2
@@ -75,8 +74,8 @@ def load_digits_detection(
     bundle = detection_bundle(
         found,
         name="digits_detection",
-        source=SOURCE,
-        licence=LICENCE,
+        source=_ENTRY.source,
+        licence=_ENTRY.licence,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         split_seed=split_seed,
@@ -90,7 +89,7 @@ def write_digits_detection(folder: Path) -> None:
     from sklearn.datasets import load_digits
 
     raw = load_digits()
-    writer = CocoWriter([str(name) for name in raw.target_names], SOURCE, LICENCE)
+    writer = CocoWriter([str(name) for name in raw.target_names], _ENTRY.source, _ENTRY.licence)
     digest = hashlib.sha256()
     (folder / "annotations").mkdir()
     for split, canvases in draw_digits_detection(raw.images.astype(np.int64), raw.target.astype(np.int64)).items():
