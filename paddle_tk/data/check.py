@@ -99,13 +99,27 @@ def _scan(name: str, root: str | None, advance: Progress) -> tuple[Scan, int]:
     if scanner is None:
         bundle = load_dataset(name, root=root, val_fraction=0.1, test_fraction=0.2, split_seed=0)
         return scan_arrays(bundle, dataset_folder(name, root))
-    folder = _FOLDERS[name](root) if name in _FOLDERS else dataset_folder(name, root)
-    if not folder.exists():
-        raise DataError(f"{folder} does not exist", "give the dataset's folder with --root PATH")
-    scan = scanner(folder)
+    scan = scanner(_place(name, root))
     facts = check_images(scan, advance)
     check_boxes(scan, facts)
     return scan, len(facts)
+
+
+def _place(name: str, root: str | None) -> Path:
+    folder = _FOLDERS[name](root) if name in _FOLDERS else dataset_folder(name, root)
+    if not folder.exists():
+        raise DataError(f"{folder} does not exist", "give the dataset's folder with --root PATH")
+    return folder
+
+
+def checked_folder(name: str, root: str | None) -> Path:
+    """Returns the folder that a report of ``check_dataset`` with these arguments has as its root.
+
+    Raises:
+        DataError: There is nothing.
+    """
+    place = _place(name, root)
+    return place.parent if place.is_file() else place  # YOLO's own description is a file in it
 
 
 _SCANNERS: Mapping[str, Callable[[Path], Scan]] = {

@@ -47,6 +47,17 @@ def test_validate_fixes_and_undoes(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(arguments) == 1
 
 
+def test_validate_undoes_what_it_fixed_when_root_is_the_description(tmp_path: Path) -> None:
+    root = sound_yolo(tmp_path / "set")
+    label = root / "labels" / "train" / "003.txt"
+    label.write_text("nonsense\n")
+    arguments = ["validate", "--quiet", "--from", "yolo", "--root", str(root / "data.yaml")]
+    assert main([*arguments, "--fix"]) == 0
+    assert not label.exists()
+    assert main([*arguments, "--undo-fix"]) == 0
+    assert label.read_text() == "nonsense\n"
+
+
 def test_validate_exits_1_when_a_fault_cannot_be_put_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = sound_folder(tmp_path / "set")
     (root / "train" / "empty").mkdir()
@@ -61,7 +72,8 @@ def test_validate_exits_1_when_a_fault_cannot_be_put_aside(tmp_path: Path, capsy
         (["--from", "voc", "--root", "/nowhere"], "/nowhere does not exist"),
         (["--from", "voc", "--root", ".", "--sheet", "a.jpg"], "no PNG file by name"),
         (["--from", "voc", "--root", ".", "--fix", "--undo-fix"], "not allowed with"),
-        (["--from", "voc", "--root", "/nowhere", "--undo-fix"], "holds no quarantine.json"),
+        (["--from", "voc", "--root", "/nowhere", "--undo-fix"], "/nowhere does not exist"),
+        (["--from", "voc", "--root", "/usr", "--undo-fix"], "holds no quarantine.json"),
     ],
 )
 def test_validate_refuses_in_one_line(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
