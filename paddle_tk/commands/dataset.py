@@ -12,10 +12,16 @@ from paddle_tk.errors import BadInput
 
 _DESCRIPTION = """Work on datasets; each action has a --help of its own.
 
-  python tools/dataset.py convert --data digits_detection --to yolo --output digits_yolo"""
+  python tools/dataset.py convert --data digits_detection --to yolo --output digits_yolo
+  python tools/dataset.py shard --data cifar10 --output cifar_shards
+  python tools/dataset.py validate_shards --root cifar_shards"""
 
 # Action to the module of its ``<action>_action(argv)``, which is imported on use: some need libraries of their own.
-_ACTIONS: Mapping[str, str] = {"convert": "dataset_convert"}
+_ACTIONS: Mapping[str, str] = {
+    "convert": "dataset_convert",
+    "shard": "dataset_shards",
+    "validate_shards": "dataset_shards",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from paddle_tk.config.compare_schema import CompareConfig, DecideConfig, ReportConfig
-from paddle_tk.config.section import NOT_IDENTITY, Auto, Section
+from paddle_tk.config.section import ADDED_LATER, NOT_IDENTITY, Auto, Section
 from paddle_tk.config.trainer_schema import TrainerConfig
 
 
@@ -90,6 +90,9 @@ class DataConfig(Section):
         None, min_length=2, max_length=2, description="detection: [min, max] factor of each batch's size; null: none"
     )
     skip_unreadable: bool = Field(False, description="go on without images that cannot be decoded")
+    shuffle_buffer: int | Auto = Field(
+        "auto", description="shards: images shuffled together; auto: by their size", json_schema_extra=ADDED_LATER
+    )
 
     @property
     def plain_batch_size(self) -> int:
@@ -123,6 +126,13 @@ class DataConfig(Section):
     def _batch(cls, value: int | str) -> int | str:
         if isinstance(value, int) and not 1 <= value <= 65536:
             raise ValueError("must be auto or from 1 to 65536 images")
+        return value
+
+    @field_validator("shuffle_buffer")
+    @classmethod
+    def _buffer(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and not 1 <= value <= 10_000_000:
+            raise ValueError("must be auto or from 1 to 10,000,000 images")
         return value
 
     @field_validator("num_workers", "prefetch_factor")

@@ -7,10 +7,9 @@ with boxes pass through the same code: a batch is [images, labels], where the tr
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import cv2
@@ -21,13 +20,15 @@ from paddle_tk.data.box_batches import pad_targets
 from paddle_tk.data.box_transforms import BoxEvalTransform, BoxTrainTransform
 from paddle_tk.data.samples import Reader, Sample, Split, Transform, sample_reader
 from paddle_tk.data.shares import Share
+from paddle_tk.data.streams import Streamed, StreamOrder, blocks_held, buffer_rows, stream_order
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
-from paddle_tk.data.workers import choose_workers, init_worker, shared_memory_holds, shut_down
+from paddle_tk.data.workers import await_exit, choose_workers, init_worker, shared_memory_holds, shut_down
 from paddle_tk.errors import BadInput, DataError
 
 __all__ = ["EvalLoader", "TrainLoader", "choose_workers"]
 
 Key = tuple[int, int, int]
+Order = np.ndarray | StreamOrder
 
 
 class _Samples(paddle.io.Dataset):
@@ -63,18 +64,17 @@ def _collate(samples: Sequence[Sample | list[str]]) -> list[Any]:
 
 
 class _Keys(paddle.io.BatchSampler):
-    """The batches of one pass from batch ``first`` of the epoch, each a list of (epoch, step, index)."""
+    """The batches of one pass, each a list of (epoch, step, index), made when it is asked for."""
 
-    def __init__(self, batches: Sequence[np.ndarray], epoch: int, first: int) -> None:
-        self._batches = batches
-        self._epoch, self._first = epoch, first
+    def __init__(self, batch: Callable[[int], np.ndarray], epoch: int, steps: range) -> None:
+        self._batch, self._epoch, self._steps = batch, epoch, steps
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._steps)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        for step, batch in enumerate(self._batches, self._first):
-            yield [(self._epoch, step, int(index)) for index in batch]
+        for step in self._steps:
+            yield [(self._epoch, step, int(index)) for index in self._batch(step)]
 
 
 class _Loader:
@@ -134,15 +134,15 @@ class _Loader:
         if iterator is not None:
             shut_down(iterator)
             if not self._workers:
-                _await_exit(self._thread_id)
+                await_exit(self._thread_id)
 
-    def _read(self, order: np.ndarray, epoch: int, first: int) -> Iterator[list[paddle.Tensor]]:
+    def _read(self, order: Order, epoch: int, first: int) -> Iterator[list[paddle.Tensor]]:
         """Yields the batches ``first`` to the last of ``order``."""
         self.close()
-        batches = [self._own_part(order, step) for step in range(first, self.batches_per_epoch)]
-        if not batches or self._stopped():
+        steps = range(first, self.batches_per_epoch)
+        if not steps or self._stopped():
             return
-        iterator = self._open = self._iterator(_Keys(batches, epoch, first))
+        iterator = self._open = self._iterator(_Keys(partial(self._own_part, order), epoch, steps))
         self._thread_id = iterator._thread.native_id
         try:
             for images, labels in iterator:
@@ -155,7 +155,7 @@ class _Loader:
             if self._open is iterator:
                 self.close()
 
-    def _own_part(self, order: np.ndarray, step: int) -> np.ndarray:
+    def _own_part(self, order: Order, step: int) -> np.ndarray:
         first, last = self.own_samples(step)
         start = step * self._batch_size
         # Without an image of its own a process takes the batch's first: it has to go through the step with the others.
@@ -190,17 +190,6 @@ class _Loader:
             np.random.set_state(state)
 
 
-def _await_exit(thread_id: int) -> None:
-    """Waits until a thread that Python has joined is gone from the system as well, which is a little later.
-
-    On its way out it takes a lock of Paddle's memory statistics. A worker that is forked at that moment inherits the
-    lock and hangs at its first allocation (seen once in about a hundred passes).
-    """
-    task, end = Path(f"/proc/self/task/{thread_id}"), time.monotonic() + 1
-    while task.exists() and time.monotonic() < end:
-        time.sleep(0.0005)
-
-
 def _failure(message: Sequence[str]) -> Exception:
     if len(message) == 2:
         return DataError(message[0], message[1])
@@ -221,6 +210,7 @@ class TrainLoader(_Loader):
         prefetch_factor: Batches each worker prepares ahead.
         share: This process's part of every batch, which then has ``batch_size`` images of all processes together; None:
             all of it.
+        shuffle_buffer: Images that are shuffled together where the split is streamed; None: as memory allows.
 
     Attributes:
         split: The images.
@@ -244,6 +234,7 @@ class TrainLoader(_Loader):
         num_workers: int = 0,
         prefetch_factor: int = 2,
         share: Share | None = None,
+        shuffle_buffer: int | None = None,
     ) -> None:
         super().__init__(
             split,
@@ -257,6 +248,10 @@ class TrainLoader(_Loader):
             share=share,
         )
         self._epoch, self._step = 0, 0
+        if isinstance(self.split, Streamed):
+            self._buffer = buffer_rows(self.split, shuffle_buffer)
+            held = blocks_held(self.split, self.share, workers=num_workers, buffer=self._buffer)
+            self.split = self.split.holding(held)
 
     def start(self, epoch: int, step: int = 0) -> None:
         """Positions the next iteration at batch ``step`` of ``epoch``; nothing of the batches before is loaded."""
@@ -277,8 +272,15 @@ class TrainLoader(_Loader):
         Raises:
             DataError: An image has become unreadable since it was verified.
         """
-        order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self.split))
-        return self._read(order, self._epoch, self._step)
+        return self._read(self._order(), self._epoch, self._step)
+
+    def _order(self) -> Order:
+        if isinstance(self.split, Streamed):
+            return stream_order(
+                self.split, seed=self._seed, epoch=self._epoch, batch_size=self._batch_size, buffer=self._buffer
+            )
+        order: np.ndarray = np.random.default_rng((self._seed, self._epoch)).permutation(len(self.split))
+        return order
 
 
 class EvalLoader(_Loader):

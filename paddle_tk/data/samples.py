@@ -9,6 +9,7 @@ import numpy as np
 
 from paddle_tk.data.box_transforms import BoxedImages, BoxEvalTransform, BoxTrainTransform
 from paddle_tk.data.bundle import ImageSplit
+from paddle_tk.data.streams import Streamed
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
 
 Split = ImageSplit | BoxedImages
@@ -58,9 +59,10 @@ def sample_reader(split: Split, transform: Transform, seed: int) -> Reader:
         if isinstance(transform, BoxEvalTransform):
             return lambda epoch, step, index: transform(split.image(index), split.boxes(index))
     else:
-        labels = split.labels
+        # What is streamed has each label beside its image; all of them together may be more than memory holds.
+        label = split.label if isinstance(split, Streamed) else split.labels.__getitem__
         if isinstance(transform, TrainTransform):
-            return lambda epoch, step, i: (transform(split.image(i), random.at(epoch, i)), labels[i])
+            return lambda epoch, step, i: (transform(split.image(i), random.at(epoch, i)), label(i))
         if isinstance(transform, EvalTransform):
-            return lambda epoch, step, i: (transform(split.image(i)), labels[i])
+            return lambda epoch, step, i: (transform(split.image(i)), label(i))
     raise ValueError(f"{type(transform).__name__} is no transform for a {type(split).__name__}")

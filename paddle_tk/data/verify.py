@@ -92,7 +92,7 @@ def _failures(paths: Sequence[str]) -> list[str]:
     if not paths:
         return []
     # Decoding leaves Python's lock, so threads are enough.
-    with _quiet_decoder(), ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+    with quiet_decoder(), ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
         return [path for path, good in zip(paths, pool.map(_is_readable, paths), strict=True) if not good]
 
 
@@ -104,7 +104,7 @@ def _is_readable(path: str) -> bool:
 
 
 @contextmanager
-def _quiet_decoder() -> Iterator[None]:
+def quiet_decoder() -> Iterator[None]:
     """Silences what the C decoders print about damaged files, which our one message names already."""
     sys.stderr.flush()
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
