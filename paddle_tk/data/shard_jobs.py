@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,15 +73,15 @@ def _one(job: Job) -> dict[str, Any]:
 def _by_ray(work: Work, jobs: Sequence[Job], workers: int) -> list[dict[str, Any]]:
     if importlib.util.find_spec("ray") is None:
         raise BadInput("the engine ray needs Ray, which is not installed", "pip install 'paddle_tk[ray]'")
-    import ray.data
-
     with _cluster(workers):
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
+        import ray.data
+
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells of every plan
+        ray.data.DataContext.get_current().enable_progress_bars = False
         rows = [{"number": number, "job": json.dumps(job)} for number, job in enumerate(jobs)]
         # A block for each job: Ray gives every block to one task, and a task that is lost is done again.
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
-        done = data.map(_Reported(work), concurrency=max(1, min(workers, len(jobs)))).take_all()
+        done = data.map(_Reported(work), compute=ray.data.TaskPoolStrategy(min(workers, len(jobs)))).take_all()
     found = []
     for row in sorted(done, key=lambda row: int(row["number"])):
         if row["problem"]:
@@ -109,20 +110,20 @@ class _Reported:
 
 @contextmanager
 def _cluster(workers: int) -> Iterator[None]:
-    """Connects to a running cluster, or starts one that listens on this machine only and reports to nobody."""
+    """Connects to a running cluster, or starts one that listens on this machine only; neither reports to anybody."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    remote = bool(os.environ.get("RAY_ADDRESS"))
+    if not remote:
+        # What Ray does on macOS and Windows: all its servers listen on the loopback address. Its argument
+        # _node_ip_address=127.0.0.1 is replaced by the machine's address instead (2.60).
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
     if ray.is_initialized():
         yield
         return
-    local: dict[str, Any] = {
-        "num_cpus": workers,
-        "include_dashboard": False,
-        "object_store_memory": _OBJECT_STORE_BYTES,
-        "_node_ip_address": "127.0.0.1",
-    }
-    ray.init(logging_level="error", log_to_driver=False, **({} if os.environ.get("RAY_ADDRESS") else local))
+    local = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    ray.init(logging_level="error", log_to_driver=False, **({} if remote else local))
     try:
         yield
     finally:
