@@ -125,9 +125,7 @@ def speed(bundle: DatasetBundle, folder: Path) -> tuple[list[Claim], dict[str, l
         interleaved(jobs, 1)  # fills the system's cache
         found = interleaved(jobs, REPEATS)
         for name, rates in found.items():
-            print(
-                f"  {workers} worker(s), {name}: {statistics.median(rates):,.0f} images/s (n={REPEATS} passes of {LIMIT * 128} images)"
-            )
+            print(f"  {workers} worker(s), {name}: {statistics.median(rates):,.0f} images/s (n={REPEATS})")
             samples[f"{name}, {workers} workers, images/s"] = rates
         for other, bound in (("files", 1.0), ("memory", 0.95)):
             ratio = paired_ratio(found["shards"], found[other])
@@ -295,7 +293,8 @@ def main() -> int:
                 found = {"speed": speed, "memory": memory, "ray": by_ray, "cores": cores}[part](bundle, own)
             claims += found[0]
             samples |= found[1]
-    return finish(claims, samples, given.json, {"images": "CIFAR-10 as JPEG files, 32 px", "repeats": REPEATS})
+    return finish(claims, samples, given.json, {"images": "CIFAR-10 as JPEG files, 32 px", "repeats": REPEATS,
+                                          "images_per_pass": LIMIT * 128})  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -59,10 +59,30 @@ def sample_reader(split: Split, transform: Transform, seed: int) -> Reader:
         if isinstance(transform, BoxEvalTransform):
             return lambda epoch, step, index: transform(split.image(index), split.boxes(index))
     else:
-        # What is streamed has each label beside its image; all of them together may be more than memory holds.
-        label = split.label if isinstance(split, Streamed) else split.labels.__getitem__
+        image_and_label = _image_and_label(split)
         if isinstance(transform, TrainTransform):
-            return lambda epoch, step, i: (transform(split.image(i), random.at(epoch, i)), label(i))
+
+            def augmented(epoch: int, _: int, index: int) -> Sample:
+                image, label = image_and_label(index)
+                return transform(image, random.at(epoch, index)), label
+
+            return augmented
         if isinstance(transform, EvalTransform):
-            return lambda epoch, step, i: (transform(split.image(i)), label(i))
+
+            def prepared(_: int, __: int, index: int) -> Sample:
+                image, label = image_and_label(index)
+                return transform(image), label
+
+            return prepared
     raise ValueError(f"{type(transform).__name__} is no transform for a {type(split).__name__}")
+
+
+def _image_and_label(split: ImageSplit) -> Callable[[int], tuple[np.ndarray, int]]:
+    """Returns what gives the image and the label at an index.
+
+    What is streamed has each label beside its image; all labels together may be more than memory holds.
+    """
+    if isinstance(split, Streamed):
+        return split.labelled
+    image, labels = split.image, split.labels
+    return lambda index: (image(index), labels[index])

@@ -177,7 +177,11 @@ class ShardCheck:
             yield from self._box_problems(group, row, size)
 
     def _box_problems(self, group: RowGroup, row: int, size: tuple[int, int]) -> Iterator[str]:
-        boxes = group.boxes(row)
+        try:
+            boxes = group.boxes(row)
+        except ValueError as error:
+            yield f"its boxes are not whole: {error}"
+            return
         low, high = boxes.xyxy[:, :2], boxes.xyxy[:, 2:]
         good = (low >= 0) & (low < high) & (high <= np.array([size[1], size[0]]))
         if not good.all():  # a NaN is not inside either

@@ -47,12 +47,16 @@ class ShardRows:
         self._groups: OrderedDict[int, RowGroup] = OrderedDict()
         self._footers: OrderedDict[str, Any] = OrderedDict()
         self.groups_read = 0
+        self._last: RowGroup
+        self._low, self._high = 0, 0
 
     def __len__(self) -> int:
         return self._bounds[-1] if self.chosen is None else len(self.chosen)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_groups": OrderedDict(), "_footers": OrderedDict()}
+        state = {**self.__dict__, "_groups": OrderedDict(), "_footers": OrderedDict(), "_low": 0, "_high": 0}
+        state.pop("_last", None)
+        return state
 
     @cached_property
     def blocks(self) -> tuple[np.ndarray, np.ndarray]:
@@ -70,10 +74,14 @@ class ShardRows:
             DataError: The shard cannot be read.
         """
         number = index if self.chosen is None else int(self.chosen[index])
+        if self._low <= number < self._high:  # the next image is most often in the same row group
+            return self._last, number - self._low
         if not 0 <= number < self._bounds[-1]:
             raise IndexError(f"row {index} of {len(self)}")
-        group = bisect_right(self._bounds, number) - 1
-        return self._group(group), number - self._bounds[group]
+        block = bisect_right(self._bounds, number) - 1
+        self._last = self._group(block)
+        self._low, self._high = self._bounds[block], self._bounds[block + 1]
+        return self._last, number - self._low
 
     def column(self, name: str) -> np.ndarray:
         """Reads one column of all rows, a number each, from all shards.
@@ -167,21 +175,20 @@ class ShardSplit:
         Raises:
             DataError: The shard cannot be read, or the image not be decoded.
         """
+        return self.labelled(index)[0]
+
+    def labelled(self, index: int) -> tuple[np.ndarray, int]:
+        """Reads image ``index`` and its label; raises as ``image`` does."""
         group, row = self.rows.row(index)
         image = decode_image(group.payload(row))
         if image is None:
             raise DataError(f"image {group.name(row)} in {self.rows.where(index)} cannot be decoded", _REPAIR)
-        return image
+        return image, group.labels[row]
 
     def payload(self, index: int) -> np.ndarray:
         """Returns image ``index`` as a file's content: uint8, (n,)."""
         group, row = self.rows.row(index)
         return group.payload(row)
-
-    def label(self, index: int) -> int:
-        """Returns the label of image ``index``."""
-        group, row = self.rows.row(index)
-        return group.labels[row]
 
     def name(self, index: int) -> str:
         """Returns the name that the image had."""

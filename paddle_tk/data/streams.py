@@ -14,7 +14,7 @@ reads its own blocks and no others.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -49,8 +49,8 @@ class Streamed(Protocol):
     mean_bytes: float
     label_range: tuple[int, int]
 
-    def label(self, index: int) -> int:
-        """Returns the label of image ``index``."""
+    def labelled(self, index: int) -> tuple[np.ndarray, int]:
+        """Returns image ``index``, uint8 RGB (H, W, 3), and its label."""
 
     def partner(self, index: int, share: float) -> int:
         """Returns an image to mix with image ``index``: one that is read with it; ``share`` in 0..1 chooses."""
@@ -85,9 +85,9 @@ class StreamOrder:
         self._window = window_rows(buffer)
         self._full, rest = divmod(self._n, batch_size)
         self._cuts, self._rest_cuts = _cuts(batch_size), _cuts(rest)
-        lengths = self._lengths()
-        self._stream_lengths = lengths
-        self._stream_starts = np.cumsum(lengths) - lengths
+        self._open: dict[int, tuple[int, np.ndarray]] = {}  # the window of each stream that is being read
+        self._stream_lengths = self._lengths()
+        self._stream_starts = np.cumsum(self._stream_lengths) - self._stream_lengths
 
     def __len__(self) -> int:
         return self._n
@@ -100,10 +100,8 @@ class StreamOrder:
         size, found = self._batch, [np.empty(0, np.int64)]
         for batch in range(start // size, -(-stop // size)):
             base = batch * size
-            found += self._places(batch, max(start, base) - base, min(stop, base + size) - base)
-        places = np.concatenate(found)
-        block = np.searchsorted(self._ends, places, side="right")
-        return np.asarray(self._first[block] + places - self._begins[block])
+            found += self._images(batch, max(start, base) - base, min(stop, base + size) - base)
+        return np.concatenate(found)
 
     def _lengths(self) -> np.ndarray:
         """Returns the images of each stream: int64, (LANES * PARTS,)."""
@@ -112,8 +110,8 @@ class StreamOrder:
         last = self._full % LANES  # the lane of the batch that is not full
         return np.concatenate([steps * widths + rest * (lane == last) for lane, steps in enumerate(lanes)])
 
-    def _places(self, batch: int, start: int, stop: int) -> list[np.ndarray]:
-        """Returns where in the blocks' order the images ``start`` to ``stop`` of a batch lie."""
+    def _images(self, batch: int, start: int, stop: int) -> list[np.ndarray]:
+        """Returns the images ``start`` to ``stop`` of a batch, in pieces."""
         lane, earlier = batch % LANES, batch // LANES
         cuts = self._cuts if batch < self._full else self._rest_cuts
         found = []
@@ -121,18 +119,29 @@ class StreamOrder:
             first, last = max(start, low), min(stop, high)
             if first < last:
                 begin = earlier * (self._cuts[part + 1] - self._cuts[part]) + first - low
-                found += self._shuffled(lane * PARTS + part, begin, begin + last - first)
+                found += self._stretch(lane * PARTS + part, begin, begin + last - first)
         return found
 
-    def _shuffled(self, stream: int, start: int, stop: int) -> list[np.ndarray]:
-        base, length, window = int(self._stream_starts[stream]), int(self._stream_lengths[stream]), self._window
+    def _stretch(self, stream: int, start: int, stop: int) -> list[np.ndarray]:
+        """Returns the images at ``start`` to ``stop`` of a stream, in pieces."""
         found = []
-        for number in range(start // window, -(-stop // window)):
-            begin = number * window
-            size = min(window, length - begin)
-            mixed = np.random.default_rng((*self._key, _WINDOW, stream, number)).permutation(size)
-            found.append(base + begin + mixed[max(start - begin, 0) : stop - begin])
+        for number in range(start // self._window, -(-stop // self._window)):
+            kept, images = self._open.get(stream, (-1, None))
+            if kept != number or images is None:
+                images = self._mixed(stream, number)
+                self._open[stream] = number, images
+            begin = number * self._window
+            found.append(images[max(start - begin, 0) : stop - begin])
         return found
+
+    def _mixed(self, stream: int, number: int) -> np.ndarray:
+        """Returns the images of one window of a stream, shuffled."""
+        begin = number * self._window
+        size = min(self._window, int(self._stream_lengths[stream]) - begin)
+        mixed = np.random.default_rng((*self._key, _WINDOW, stream, number)).permutation(size)
+        places = int(self._stream_starts[stream]) + begin + mixed
+        block = np.searchsorted(self._ends, places, side="right")
+        return np.asarray(self._first[block] + places - self._begins[block])
 
 
 def stream_order(split: Streamed, *, seed: int, epoch: int, batch_size: int, buffer: int) -> StreamOrder:
@@ -182,5 +191,5 @@ def _shuffled_blocks(shards: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return np.asarray(np.lexsort((rng.random(len(shards)), rank)))
 
 
-def _cuts(images: int) -> np.ndarray:
-    return np.cumsum((0, *divide(images, (1,) * PARTS)))
+def _cuts(images: int) -> list[int]:
+    return [0, *accumulate(divide(images, (1,) * PARTS))]

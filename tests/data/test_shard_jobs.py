@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paddle_tk.data.shard_check import check_shards
+from paddle_tk.data.shard_jobs import Engine, run_jobs
+from paddle_tk.errors import BadInput, DataError
+from tests.data.shard_sets import sharded
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install 'paddle_tk[ray]'"
+)
+
+
+def square(job: Any) -> dict[str, Any]:
+    if job["n"] == 7:
+        raise DataError("seven is out", "leave it out")
+    return {"square": job["n"] ** 2, "pid": os.getpid()}
+
+
+def jobs(count: int) -> list[dict[str, Any]]:
+    return [{"n": n, "rows": n + 1} for n in range(count)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_run_jobs_returns_records_in_order_and_tells_progress(workers: int) -> None:
+    done: list[int] = []
+    found = run_jobs(square, jobs(5), engine="local", workers=workers, advance=done.append)
+    assert [record["square"] for record in found] == [0, 1, 4, 9, 16]
+    assert done == [1, 2, 3, 4, 5]
+    assert (os.getpid() in {record["pid"] for record in found}) == (workers == 1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_run_jobs_raises_what_a_job_raises(workers: int) -> None:
+    with pytest.raises(DataError, match="seven is out"):
+        run_jobs(square, jobs(9), engine="local", workers=workers, advance=lambda _: None)
+
+
+def test_run_jobs_names_the_extra_when_ray_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"not installed. Fix: pip install 'paddle_tk\[ray\]'"):
+        run_jobs(square, jobs(1), engine="ray", workers=1, advance=lambda _: None)
+
+
+def same_bytes(first: Path, second: Path) -> None:
+    names = sorted(path.name for path in first.iterdir())
+    assert names == sorted(path.name for path in second.iterdir())
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+
+
+def test_shards_are_equal_byte_for_byte_when_several_processes_write_them(tmp_path: Path) -> None:
+    sharded(tmp_path / "one")
+    sharded(tmp_path / "two", workers=2)
+    same_bytes(tmp_path / "one", tmp_path / "two")
+
+
+@needs_ray
+def test_shards_are_equal_byte_for_byte_when_ray_writes_them_and_ray_finds_what_is_wrong(tmp_path: Path) -> None:
+    import ray
+
+    engine: Engine = "ray"
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80 * 2**20)
+    try:
+        index = sharded(tmp_path / "one")
+        sharded(tmp_path / "two", engine=engine, workers=2)
+        same_bytes(tmp_path / "one", tmp_path / "two")
+        assert check_shards(str(tmp_path / "two"), engine=engine, workers=2).good
+        (tmp_path / "two" / index.splits["val"][0].file).write_bytes(b"PAR1")
+        report = check_shards(str(tmp_path / "two"), engine=engine, workers=2)
+        assert {shard for shard, _ in report.problems} == {index.splits["val"][0].file}
+        with pytest.raises(DataError, match="seven is out"):
+            run_jobs(square, jobs(9), engine=engine, workers=2, advance=lambda _: None)
+    finally:
+        ray.shutdown()
