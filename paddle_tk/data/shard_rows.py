@@ -7,7 +7,6 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any, Protocol, runtime_checkable
 
 import cv2
@@ -29,6 +28,7 @@ _BOX_TYPES = {
     "difficult": pa.bool_(),
     "areas": pa.float64(),
 }
+_NUMPY = {pa.int64(): np.int64, pa.int32(): np.int32, pa.float64(): np.float64}
 
 
 @runtime_checkable
@@ -138,12 +138,14 @@ class RowGroup:
 
     def __init__(self, table: pa.Table) -> None:
         image = _one_array(table[IMAGE])
-        _, offsets, content = image.buffers()
-        self._offsets = np.frombuffer(offsets, np.int32)[image.offset : image.offset + len(image) + 1].tolist()
+        content = image.buffers()[2]
+        self._offsets: list[int] = _offsets(image).tolist()
         self._content = np.frombuffer(content, np.uint8) if content is not None else np.empty(0, np.uint8)
-        self.labels: list[int] = table[LABEL].to_numpy().tolist()
+        self.labels: list[int] = column_numbers(table[LABEL]).tolist()
         self._names = table[NAME]
-        self._boxes = {name: _one_array(table[name]) for name in _BOX_TYPES if name in table.column_names}
+        present = [name for name in _BOX_TYPES if name in table.column_names]
+        columns = {name: _one_array(table[name]) for name in present}
+        self._boxes = {name: (_offsets(column), _numbers(column.values)) for name, column in columns.items()}
 
     def payload(self, row: int) -> np.ndarray:
         """Returns the image's file content: uint8, (n,), a view."""
@@ -154,13 +156,38 @@ class RowGroup:
         return str(self._names[row].as_py())
 
     def boxes(self, row: int) -> Boxes:
-        """Returns what is annotated in the image."""
-        found = {name: column[row].values.to_numpy(zero_copy_only=False) for name, column in self._boxes.items()}
-        return Boxes(**{field.name: _shaped(field.name, found[field.name]) for field in fields(Boxes)})
+        """Returns what is annotated in the image.
+
+        Raises:
+            ValueError: The columns do not have as many boxes.
+        """
+        found = {name: values[offsets[row] : offsets[row + 1]] for name, (offsets, values) in self._boxes.items()}
+        return Boxes(**{**found, "xyxy": found["xyxy"].reshape(-1, 4)})
 
 
-def _shaped(name: str, values: np.ndarray) -> np.ndarray:
-    return values.reshape(-1, 4) if name == "xyxy" else values
+def column_numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """Returns a column of numbers as an array.
+
+    Arrow's own ``to_numpy`` would import pandas, 0.2 s in every loader process.
+    """
+    return np.concatenate([_numbers(chunk) for chunk in column.chunks]) if column.num_chunks else np.empty(0)
+
+
+def _numbers(array: pa.Array) -> np.ndarray:
+    """Returns a view of numbers or, unpacked, truth values; nothing is null."""
+    content, start, count = array.buffers()[1], array.offset, len(array)
+    if content is None:
+        return np.empty(0, np.bool_ if array.type == pa.bool_() else _NUMPY[array.type])
+    if array.type == pa.bool_():
+        bits = np.unpackbits(np.frombuffer(content, np.uint8), count=start + count, bitorder="little")
+        return bits[start:].view(np.bool_)
+    return np.frombuffer(content, _NUMPY[array.type])[start : start + count]
+
+
+def _offsets(array: pa.Array) -> np.ndarray:
+    """Returns where the values of each row begin, and the last ones end, in bytes or list: int32, (n + 1,)."""
+    offsets = np.frombuffer(array.buffers()[1], np.int32)
+    return offsets[array.offset : array.offset + len(array) + 1]
 
 
 def _one_array(column: pa.ChunkedArray) -> pa.Array:

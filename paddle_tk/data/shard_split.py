@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from paddle_tk.data.boxes import Boxes
 from paddle_tk.data.bundle import decode_image
 from paddle_tk.data.shard_index import Shard, block_arrays
-from paddle_tk.data.shard_rows import HEIGHT, LABEL, WIDTH, RowGroup
+from paddle_tk.data.shard_rows import HEIGHT, LABEL, WIDTH, RowGroup, column_numbers
 from paddle_tk.data.shard_store import ShardStore
 from paddle_tk.errors import DataError
 
@@ -89,8 +89,8 @@ class ShardRows:
         Raises:
             DataError: A shard cannot be read.
         """
-        parts = [self._read(shard, list(range(len(shard.groups))), [name])[name].to_numpy() for shard in self.shards]
-        whole = np.concatenate(parts)
+        tables = (self._read(shard, list(range(len(shard.groups))), [name]) for shard in self.shards)
+        whole = np.concatenate([column_numbers(table[name]) for table in tables])
         return np.asarray(whole if self.chosen is None else whole[self.chosen])
 
     def near(self, index: int, share: float) -> int:
