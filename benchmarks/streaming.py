@@ -49,7 +49,6 @@ PROBE = Path(__file__).with_name("_streaming_probe.py")
 PARTS = ("speed", "memory", "resume", "ranks", "ray", "cores")
 REPEATS, GROWTH, KILLS = 5, 10, 5
 IDS, BATCH = 6000, 24
-LIMIT = 150  # batches of 128 images in each timed pass
 
 
 class ListSplit:
@@ -118,7 +117,7 @@ def speed(bundle: DatasetBundle, folder: Path) -> tuple[list[Claim], dict[str, l
     samples: dict[str, list[float]] = {}
     for workers in (1, 0):
         loaders = {
-            name: TrainLoader(split, transform, batch_size=128, seed=0, num_workers=workers, limit_batches=LIMIT)
+            name: TrainLoader(split, transform, batch_size=128, seed=0, num_workers=workers)
             for name, split in splits.items()
         }
         jobs = {name: (lambda loader=loader: _epoch(loader)) for name, loader in loaders.items()}
@@ -170,12 +169,18 @@ def _reader(root: str, log: Path, step: int, rank: int = 0, ranks: int = 1) -> s
 
 def _lines(log: Path) -> list[tuple[int, list[int]]]:
     text = log.read_text(encoding="utf-8") if log.exists() else ""
-    return [tuple(json.loads(line)) for line in text.splitlines() if line.endswith("]]")]  # type: ignore[misc]
+    return [(int(step), labels) for step, labels in map(json.loads, filter(_whole, text.splitlines()))]
+
+
+def _whole(line: str) -> bool:
+    """Whether a line was written to its end before its writer was killed."""
+    return line.endswith("]]")
 
 
 def resume(root: str, folder: Path) -> tuple[list[Claim], dict[str, list[float]]]:
     """Kills a reader with SIGKILL again and again, starts it where its log ends, and counts what was seen."""
-    log, draw, killed = folder / "seen.jsonl", random.Random(0), []
+    log, draw = folder / "seen.jsonl", random.Random(0)
+    killed: list[float] = []
     while True:
         before = len(_lines(log))
         process = _reader(root, log, before)
@@ -293,8 +298,7 @@ def main() -> int:
                 found = {"speed": speed, "memory": memory, "ray": by_ray, "cores": cores}[part](bundle, own)
             claims += found[0]
             samples |= found[1]
-    return finish(claims, samples, given.json, {"images": "CIFAR-10 as JPEG files, 32 px", "repeats": REPEATS,
-                                          "images_per_pass": LIMIT * 128})  # fmt: skip
+    return finish(claims, samples, given.json, {"images": "CIFAR-10 as JPEG files, 32 px", "repeats": REPEATS})
 
 
 if __name__ == "__main__":

@@ -61,7 +61,11 @@ def test_shards_are_equal_byte_for_byte_when_several_processes_write_them(tmp_pa
 
 
 @needs_ray
-def test_shards_are_equal_byte_for_byte_when_ray_writes_them_and_ray_finds_what_is_wrong(tmp_path: Path) -> None:
+def test_shards_are_equal_byte_for_byte_when_ray_writes_them_and_ray_finds_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # its servers listen on the loopback address
     import ray
 
     engine: Engine = "ray"
