@@ -21,6 +21,7 @@ _ACTIONS: Mapping[str, str] = {
     "convert": "dataset_convert",
     "shard": "dataset_shards",
     "validate_shards": "dataset_shards",
+    "merge_shards": "dataset_shards",
 }
 
 

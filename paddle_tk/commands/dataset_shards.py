@@ -16,6 +16,7 @@ from paddle_tk.data.datasets import load_dataset
 from paddle_tk.data.shard_check import ShardReport, check_shards, row_count
 from paddle_tk.data.shard_index import INDEX, ShardIndex, parse_index
 from paddle_tk.data.shard_jobs import ENGINES
+from paddle_tk.data.shard_merge import merge_shards
 from paddle_tk.data.shards import COMPRESSIONS, ORDERS, ShardSettings, write_shards
 from paddle_tk.errors import BadInput, CheckFailed, DataError
 from paddle_tk.files import MIB, atomic_folder
@@ -34,6 +35,12 @@ _VALIDATE = """Read shards whole: lengths, checksums, counts, labels, boxes, and
 
   python tools/dataset.py validate_shards --root cifar_shards --workers 4
   python tools/dataset.py validate_shards --root s3://bucket/photos_shards --engine ray --json report.json"""
+
+_MERGE = """Make one dataset of several that lie side by side, each in a sub-folder; no shard is read or moved.
+
+  python tools/dataset.py shard --from image_folder --root photos/2025 --output all/2025
+  python tools/dataset.py shard --from image_folder --root photos/2026 --output all/2026
+  python tools/dataset.py merge_shards --root all"""
 
 
 def shard_action(argv: Sequence[str]) -> int:
@@ -71,6 +78,14 @@ def validate_shards_action(argv: Sequence[str]) -> int:
     _add_engine(parser)
     parser.add_argument("--json", type=Path, metavar="F", help="also write the report as JSON")
     return run_command(parser, _validate, argv)
+
+
+def merge_shards_action(argv: Sequence[str]) -> int:
+    """``merge_shards``: writes an index over sub-folders of shards; returns the exit code."""
+    parser = make_parser("tools/dataset.py merge_shards", _MERGE)
+    parser.add_argument("--root", type=Path, required=True, metavar="D", help="the folder of the parts")
+    parser.add_argument("--parts", nargs="+", metavar="NAME", help="sub-folders (default: all that hold shards)")
+    return run_command(parser, _merge, argv)
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +165,15 @@ def _validate(arguments: argparse.Namespace, output: Output) -> int:
         f"{arguments.root}: {report.shards} shards, {report.decoded} images decoded, "
         f"{report.size_bytes / MIB:.1f} MB, nothing wrong"
     )
+    return EXIT_OK
+
+
+def _merge(arguments: argparse.Namespace, output: Output) -> int:
+    root = arguments.root.expanduser()
+    index = merge_shards(root, arguments.parts)
+    _tell(index, output)
+    parts = {shard.file.partition("/")[0] for shards in index.splits.values() for shard in shards}
+    output.result(f"{root}: one dataset of {len(parts)} parts; train on it with data=shards data.root={root}")
     return EXIT_OK
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from paddle_tk.data.bundle import SPLITS, decode_image
-from paddle_tk.data.shard_index import Shard, ShardIndex
+from paddle_tk.data.shard_index import INDEX, SUMS, Shard, ShardIndex
 from paddle_tk.data.shard_jobs import Engine, Job, run_jobs
 from paddle_tk.data.shard_rows import HEIGHT, LABEL, WIDTH, RowGroup, shard_schema
 from paddle_tk.data.shard_store import ShardStore, is_url
@@ -34,7 +34,7 @@ class ShardReport:
         decoded: Images decoded.
         size_bytes: Length of all shards.
         problems: (shard, what is wrong with it), in the order of the shards.
-        extra: Parquet files in the folder that the index does not know.
+        extra: Files in the folder that the index does not know.
     """
 
     shards: int
@@ -211,5 +211,7 @@ class _Found:
 def _unknown_files(root: str, index: ShardIndex) -> tuple[str, ...]:
     if is_url(root):
         return ()
-    known = set(index.files)
-    return tuple(sorted(name for name in os.listdir(os.path.expanduser(root)) if name not in known))
+    folder, known = Path(root).expanduser(), set(index.files)
+    known |= {f"{Path(file).parent}/{name}" for file in index.files for name in (INDEX, SUMS) if "/" in file}
+    found = (str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+    return tuple(sorted(name for name in found if name not in known))

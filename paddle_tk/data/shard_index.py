@@ -7,6 +7,7 @@ same of the shards in the form that ``sha256sum -c`` reads.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ class Shard:
     """One Parquet file.
 
     Attributes:
-        file: Its name in the dataset's folder.
+        file: Its name in the dataset's folder, or in a sub-folder of it: "part/name".
         rows: Images in it.
         size_bytes: Its length.
         sha256: Of the whole file.
@@ -76,7 +77,7 @@ class Shard:
         )
         if not groups or sum(rows for rows, *_ in groups) != shard.rows or min(rows for rows, *_ in groups) < 1:
             raise ValueError(f"the row groups of {shard.file} do not make its {shard.rows} rows")
-        if "/" in shard.file or "\\" in shard.file or shard.file.startswith("."):
+        if not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", shard.file):
             raise ValueError(f"'{shard.file}' is no name of a shard")
         return shard
 

@@ -101,3 +101,15 @@ def test_dataset_shard_refuses_to_replace_what_it_reads(tmp_path: Path, capsys: 
     assert main(arguments) == 2
     assert "holds, the dataset that is read" in error(capsys)
     assert main([*arguments[:-1], str(tmp_path / "t")]) == 0
+
+
+def test_dataset_merge_shards_says_where_to_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        assert shard_digits(tmp_path / "all" / name, "--quiet") == 0
+    assert main(["merge_shards", "--root", str(tmp_path / "all")]) == 0
+    assert (
+        f"one dataset of 2 parts; train on it with data=shards data.root={tmp_path / 'all'}" in capsys.readouterr().out
+    )
+    assert main(["validate_shards", "--root", str(tmp_path / "all")]) == 0
+    assert "10 shards, 3594 images decoded" in capsys.readouterr().out
+    assert main(["merge_shards", "--root", str(tmp_path / "none")]) == 2
