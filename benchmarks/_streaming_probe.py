@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -36,8 +35,13 @@ def memory(root: str) -> None:
     began, images = time.perf_counter(), 0
     for batch, _ in loader:
         images += len(batch)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"images": images, "seconds": time.perf_counter() - began, "peak_mb": peak}))
+    print(json.dumps({"images": images, "seconds": time.perf_counter() - began, "peak_mb": _peak_mb()}))
+
+
+def _peak_mb() -> float:
+    """Returns the peak resident memory of this program; ``getrusage`` would count what its parent had when it forked."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 1024
 
 
 def seen(root: str, log: str, epoch: int, step: int, rank: int, ranks: int, batch: int) -> None:
