@@ -39,7 +39,7 @@ def memory(root: str) -> None:
 
 
 def _peak_mb() -> float:
-    """Returns the peak resident memory of this program; ``getrusage`` would count what its parent had when it forked."""
+    """Returns the peak resident memory of this program; ``getrusage`` would count what its parent had."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 1024
 

@@ -20,6 +20,7 @@ _OPEN_FILES = 64
 _TRIES = 4
 _FIRST_WAIT_SECONDS = 0.2
 _PAGE = mmap.ALLOCATIONGRANULARITY
+_FAULT_AROUND_BYTES = 65536  # Linux maps pages around one that is read
 _FOOTER_BYTES = 65536  # what Parquet reads of a file's end, if the footer is no longer
 _Found = TypeVar("_Found")
 
@@ -111,8 +112,8 @@ class ShardStore:
         """Lets the pages of a stretch go; they stay in the system's cache but no longer count as this process's."""
         mapped = self._maps.get(shard.file) if self._pid == os.getpid() else None
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-            first = start // _PAGE * _PAGE
-            mapped.madvise(mmap.MADV_DONTNEED, first, min(start + size, len(mapped)) - first)
+            first = max(0, start - _FAULT_AROUND_BYTES) // _PAGE * _PAGE
+            mapped.madvise(mmap.MADV_DONTNEED, first, min(start + size + _FAULT_AROUND_BYTES, len(mapped)) - first)
 
     def _check_length(self, shard: Shard) -> None:
         path = Path(self.root) / shard.file
