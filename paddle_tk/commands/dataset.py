@@ -12,13 +12,21 @@ from paddle_tk.errors import BadInput
 
 _DESCRIPTION = """Work on datasets; each action has a --help of its own.
 
+  python tools/dataset.py info
+  python tools/dataset.py setup coco128
+  python tools/dataset.py clean coco128
   python tools/dataset.py convert --data digits_detection --to yolo --output digits_yolo
   python tools/dataset.py shard --data cifar10 --output cifar_shards
-  python tools/dataset.py validate_shards --root cifar_shards"""
+  python tools/dataset.py validate_shards --root cifar_shards
+  python tools/dataset.py validate --from yolo --root my_yolo --fix"""
 
 # Action to the module of its ``<action>_action(argv)``, which is imported on use: some need libraries of their own.
 _ACTIONS: Mapping[str, str] = {
+    "info": "dataset_fetch",
+    "setup": "dataset_fetch",
+    "clean": "dataset_fetch",
     "convert": "dataset_convert",
+    "validate": "dataset_check",
     "shard": "dataset_shards",
     "validate_shards": "dataset_shards",
     "merge_shards": "dataset_shards",
