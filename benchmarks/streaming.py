@@ -40,8 +40,9 @@ from paddle_tk.data.loader import TrainLoader
 from paddle_tk.data.shard_check import check_shards
 from paddle_tk.data.shard_index import ShardIndex
 from paddle_tk.data.shard_merge import merge_shards
+from paddle_tk.data.shard_split import ShardSplit
 from paddle_tk.data.shards import ShardSettings, write_shards
-from paddle_tk.data.streams import stream_order
+from paddle_tk.data.streams import StreamOrders
 from paddle_tk.data.transforms import TrainTransform
 from paddle_tk.errors import DataError
 from paddle_tk.types import Preprocessing
@@ -253,8 +254,8 @@ def cores(bundle: DatasetBundle, folder: Path) -> tuple[list[Claim], dict[str, l
 
 def _read_rate(root: str) -> float:
     split = split_of(root)
-    order = stream_order(split, seed=0, epoch=0, batch_size=128, buffer=8192)  # type: ignore[arg-type]
-    held = split.holding(64)  # type: ignore[attr-defined]
+    assert isinstance(split, ShardSplit)
+    order, held = StreamOrders(split, 128, 8192).draws(0, 0), split.holding(64)
     began, size = time.perf_counter(), 0
     for start in range(0, len(split), 128):
         size += sum(len(held.payload(int(index))) for index in order[start : start + 128])

@@ -93,6 +93,24 @@ class DataConfig(Section):
     shuffle_buffer: int | Auto = Field(
         "auto", description="shards: images shuffled together; auto: by their size", json_schema_extra=ADDED_LATER
     )
+    balance: Literal["none", "auto", "oversample", "undersample", "class_weights", "focal", "balanced_sampler"] = Field(
+        "none", description="what is done about unequal classes in training", json_schema_extra=ADDED_LATER
+    )
+    class_weighting: Literal["effective", "inverse"] = Field(
+        "effective",
+        description="class_weights: by effective number of samples, or 1 / n",
+        json_schema_extra=ADDED_LATER,
+    )
+    focal_gamma: float = Field(
+        2.0, ge=0.5, le=10, description="focal: exponent of the loss", json_schema_extra=ADDED_LATER
+    )
+    repeat_threshold: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="detection, oversample: share of images below which a class is repeated; null: the median class's",
+        json_schema_extra=ADDED_LATER,
+    )
 
     @property
     def plain_batch_size(self) -> int:

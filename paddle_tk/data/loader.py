@@ -18,9 +18,10 @@ import paddle
 
 from paddle_tk.data.box_batches import pad_targets
 from paddle_tk.data.box_transforms import BoxEvalTransform, BoxTrainTransform
+from paddle_tk.data.epoch_order import Draws, EpochOrder, PlainOrder
 from paddle_tk.data.samples import Reader, Sample, Split, Transform, sample_reader
 from paddle_tk.data.shares import Share
-from paddle_tk.data.streams import Streamed, StreamOrder, blocks_held, buffer_rows, stream_order
+from paddle_tk.data.streams import Streamed, prepared_stream
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
 from paddle_tk.data.workers import await_exit, choose_workers, init_worker, shared_memory_holds, shut_down
 from paddle_tk.errors import BadInput, DataError
@@ -28,11 +29,10 @@ from paddle_tk.errors import BadInput, DataError
 __all__ = ["EvalLoader", "TrainLoader", "choose_workers"]
 
 Key = tuple[int, int, int]
-Order = np.ndarray | StreamOrder
 
 
 class _Samples(paddle.io.Dataset):
-    """Maps (epoch, step, index) to (image, label or targets), or to the failure as text, which travels where an
+    """Maps (epoch, step, draw) to (image, label or targets), or to the failure as text, which travels where an
     exception would not.
 
     An exception in Paddle's loading thread leaves the training process waiting forever.
@@ -50,7 +50,9 @@ class _Samples(paddle.io.Dataset):
         except DataError as error:
             return [error.problem, error.fix]
         except Exception:
-            return [f"image {self._split.name(key[2])} could not be prepared:\n{traceback.format_exc()}"]
+            return [
+                f"image {self._split.name(key[2] % len(self._split))} could not be prepared:\n{traceback.format_exc()}"
+            ]
 
 
 def _collate(samples: Sequence[Sample | list[str]]) -> list[Any]:
@@ -64,7 +66,7 @@ def _collate(samples: Sequence[Sample | list[str]]) -> list[Any]:
 
 
 class _Keys(paddle.io.BatchSampler):
-    """The batches of one pass, each a list of (epoch, step, index), made when it is asked for."""
+    """The batches of one pass, each a list of (epoch, step, draw), made when it is asked for."""
 
     def __init__(self, batch: Callable[[int], np.ndarray], epoch: int, steps: range) -> None:
         self._batch, self._epoch, self._steps = batch, epoch, steps
@@ -92,15 +94,16 @@ class _Loader:
         num_workers: int,
         prefetch_factor: int,
         share: Share | None,
+        images: int | None = None,
     ) -> None:
         if share is not None and share.whole != batch_size:
             raise ValueError(f"{share.sizes} images of the processes do not make a batch of {batch_size}")
-        if drop_last and len(split) < batch_size:
+        n = self._images = len(split) if images is None else images
+        if drop_last and n < batch_size:
             raise BadInput(
-                f"data.batch_size={batch_size} leaves no whole batch in {len(split)} images",
-                f"choose a batch size of at most {len(split)}",
+                f"data.batch_size={batch_size} leaves no whole batch in {n} images",
+                f"choose a batch size of at most {n}",
             )
-        n = len(split)
         whole = n // batch_size if drop_last else -(-n // batch_size)
         self.batches_per_epoch = whole if limit_batches is None else min(whole, limit_batches)
         self.stop_when: Callable[[], bool] | None = None
@@ -115,7 +118,7 @@ class _Loader:
         """Returns how many images batch ``step`` of an epoch has; the last may be smaller."""
         if not 0 <= step < self.batches_per_epoch:
             raise ValueError(f"step must be from 0 to {self.batches_per_epoch - 1}, got {step}")
-        return min(self._batch_size, len(self.split) - step * self._batch_size)
+        return min(self._batch_size, self._images - step * self._batch_size)
 
     def own_samples(self, step: int) -> tuple[int, int]:
         """Returns where this process's images begin and end in batch ``step``; equal: it has none of its own."""
@@ -136,7 +139,7 @@ class _Loader:
             if not self._workers:
                 await_exit(self._thread_id)
 
-    def _read(self, order: Order, epoch: int, first: int) -> Iterator[list[paddle.Tensor]]:
+    def _read(self, order: Draws, epoch: int, first: int) -> Iterator[list[paddle.Tensor]]:
         """Yields the batches ``first`` to the last of ``order``."""
         self.close()
         steps = range(first, self.batches_per_epoch)
@@ -155,7 +158,7 @@ class _Loader:
             if self._open is iterator:
                 self.close()
 
-    def _own_part(self, order: Order, step: int) -> np.ndarray:
+    def _own_part(self, order: Draws, step: int) -> np.ndarray:
         first, last = self.own_samples(step)
         start = step * self._batch_size
         # Without an image of its own a process takes the batch's first: it has to go through the step with the others.
@@ -210,6 +213,7 @@ class TrainLoader(_Loader):
         prefetch_factor: Batches each worker prepares ahead.
         share: This process's part of every batch, which then has ``batch_size`` images of all processes together; None:
             all of it.
+        order: Which images an epoch shows, and in which order; None: each once, shuffled.
         shuffle_buffer: Images that are shuffled together where the split is streamed; None: as memory allows.
 
     Attributes:
@@ -235,7 +239,16 @@ class TrainLoader(_Loader):
         prefetch_factor: int = 2,
         share: Share | None = None,
         shuffle_buffer: int | None = None,
+        order: EpochOrder | None = None,
     ) -> None:
+        if isinstance(split, Streamed):
+            if order is not None:
+                raise BadInput(
+                    "images that are streamed come in an order of their own", "use data.balance=class_weights or focal"
+                )
+            whole = share or Share(0, (batch_size,))
+            split, order = prepared_stream(split, whole, workers=num_workers, buffer=shuffle_buffer)
+        self._order = order or PlainOrder(len(split))
         super().__init__(
             split,
             transform,
@@ -246,12 +259,9 @@ class TrainLoader(_Loader):
             num_workers=num_workers,
             prefetch_factor=prefetch_factor,
             share=share,
+            images=len(self._order),
         )
         self._epoch, self._step = 0, 0
-        if isinstance(self.split, Streamed):
-            self._buffer = buffer_rows(self.split, shuffle_buffer)
-            held = blocks_held(self.split, self.share, workers=num_workers, buffer=self._buffer)
-            self.split = self.split.holding(held)
 
     def start(self, epoch: int, step: int = 0) -> None:
         """Positions the next iteration at batch ``step`` of ``epoch``; nothing of the batches before is loaded."""
@@ -272,15 +282,7 @@ class TrainLoader(_Loader):
         Raises:
             DataError: An image has become unreadable since it was verified.
         """
-        return self._read(self._order(), self._epoch, self._step)
-
-    def _order(self) -> Order:
-        if isinstance(self.split, Streamed):
-            return stream_order(
-                self.split, seed=self._seed, epoch=self._epoch, batch_size=self._batch_size, buffer=self._buffer
-            )
-        order: np.ndarray = np.random.default_rng((self._seed, self._epoch)).permutation(len(self.split))
-        return order
+        return self._read(self._order.draws(self._seed, self._epoch), self._epoch, self._step)
 
 
 class EvalLoader(_Loader):

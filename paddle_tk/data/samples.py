@@ -39,7 +39,7 @@ class SampleRandom:
 
 
 def sample_reader(split: Split, transform: Transform, seed: int) -> Reader:
-    """Returns what makes the sample of (epoch, step, index); for one thread at a time.
+    """Returns what makes the sample of (epoch, step, draw), see ``epoch_order``; for one thread at a time.
 
     Args:
         split: The images.
@@ -50,21 +50,21 @@ def sample_reader(split: Split, transform: Transform, seed: int) -> Reader:
     Raises:
         ValueError: A transform for boxes meets a split without them, or the other way round.
     """
-    random = SampleRandom(seed)
+    random, n = SampleRandom(seed), len(split)
     if isinstance(split, BoxedImages):
         if isinstance(transform, BoxTrainTransform):
-            return lambda epoch, step, index: transform(
-                split, index, random.at(epoch, index), epoch=epoch, size=transform.size_at(seed, epoch, step)
+            return lambda epoch, step, draw: transform(
+                split, draw % n, random.at(epoch, draw), epoch=epoch, size=transform.size_at(seed, epoch, step)
             )
         if isinstance(transform, BoxEvalTransform):
-            return lambda epoch, step, index: transform(split.image(index), split.boxes(index))
+            return lambda epoch, step, draw: transform(split.image(draw), split.boxes(draw))
     else:
         image_and_label = _image_and_label(split)
         if isinstance(transform, TrainTransform):
 
-            def augmented(epoch: int, _: int, index: int) -> Sample:
-                image, label = image_and_label(index)
-                return transform(image, random.at(epoch, index)), label
+            def augmented(epoch: int, _: int, draw: int) -> Sample:
+                image, label = image_and_label(draw % n)
+                return transform(image, random.at(epoch, draw)), label
 
             return augmented
         if isinstance(transform, EvalTransform):

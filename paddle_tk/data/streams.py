@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LANES, PARTS = 4, 4
 STREAMS = LANES * PARTS
-_BLOCKS, _WINDOW = 0x626C, 0x776E  # random streams apart from those of shuffling, samples and sizes
+_BLOCKS, _WINDOW = 0x7367, 0x776E  # random streams apart from those of shuffling, samples and sizes
 _AUTO_ROWS = 8192
 _AUTO_BYTES = 256 * 2**20
 _SPARE_BLOCKS = 2  # a window begins and ends within a block
@@ -144,11 +144,46 @@ class StreamOrder:
         return np.asarray(self._first[block] + places - self._begins[block])
 
 
-def stream_order(split: Streamed, *, seed: int, epoch: int, batch_size: int, buffer: int) -> StreamOrder:
-    """Returns a streamed split's order in one epoch; see ``StreamOrder``."""
-    return StreamOrder(
-        split.block_starts, split.block_shards, seed=seed, epoch=epoch, batch_size=batch_size, buffer=buffer
-    )
+class StreamOrders:
+    """A streamed split's order in every epoch; see ``StreamOrder``.
+
+    Args:
+        split: The images.
+        batch_size: Images of a batch, all processes together.
+        buffer: Images that are shuffled together.
+    """
+
+    def __init__(self, split: Streamed, batch_size: int, buffer: int) -> None:
+        self._starts, self._shards = split.block_starts, split.block_shards
+        self._batch, self._buffer = batch_size, buffer
+
+    def __len__(self) -> int:
+        return int(self._starts[-1] - self._starts[0])
+
+    def draws(self, seed: int, epoch: int) -> StreamOrder:
+        """Returns the epoch's order."""
+        return StreamOrder(
+            self._starts, self._shards, seed=seed, epoch=epoch, batch_size=self._batch, buffer=self._buffer
+        )
+
+
+StreamedSplit = TypeVar("StreamedSplit", bound=Streamed)
+
+
+def prepared_stream(
+    split: StreamedSplit, share: Share, *, workers: int, buffer: int | None
+) -> tuple[StreamedSplit, StreamOrders]:
+    """Returns a split with room for what its order keeps open, and that order.
+
+    Args:
+        split: The images.
+        share: The process's part of every batch.
+        workers: Loader processes.
+        buffer: Images that are shuffled together; None: as memory allows.
+    """
+    rows = buffer_rows(split, buffer)
+    held = blocks_held(split, share, workers=workers, buffer=rows)
+    return split.holding(held), StreamOrders(split, share.whole, rows)
 
 
 def buffer_rows(split: Streamed, wanted: int | None) -> int:

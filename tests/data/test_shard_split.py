@@ -7,7 +7,7 @@ import pytest
 
 from paddle_tk.data.shard_index import Shard
 from paddle_tk.data.shard_split import ShardSplit
-from paddle_tk.data.streams import stream_order
+from paddle_tk.data.streams import StreamOrders
 from paddle_tk.errors import DataError
 from tests.data.shard_sets import load_shards, sharded
 
@@ -47,7 +47,7 @@ def test_shard_split_subset_has_the_rows_in_the_order_asked_for(tmp_path: Path) 
     assert [again.name(i) for i in range(2)] == [split.name(5), split.name(399)]
     # Runs of rows of one group are its blocks; 3 and 4 lie side by side.
     assert part.block_starts.tolist() == [0, 1, 3, 4, 5]
-    found = stream_order(part, seed=0, epoch=0, batch_size=2, buffer=4)
+    found = StreamOrders(part, 2, 4).draws(0, 0)
     assert sorted(found[0:5].tolist()) == [0, 1, 2, 3, 4]
 
 

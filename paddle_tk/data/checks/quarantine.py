@@ -90,9 +90,12 @@ def put_back(root: Path) -> tuple[str, ...]:
         raise BadInput(f"{folder} holds no {RECORD}", "nothing was put aside; check --root")
     entries = list(reversed(record["files"]))
     there = [entry for entry in entries if (folder / entry["to"]).exists()]
-    blocked = [e["from"] for e in there if (root / e["from"]).exists() and _hash(root / e["from"]) != e["replaced_by"]]
+    blocked = _blocked(root, there)
     if blocked:
-        raise BadInput(f"{some(blocked)} in {root} is not what --fix left there", "move it away first")
+        raise BadInput(
+            f"{some(blocked)} in {root} is not what --fix left there, or two files of {folder} had that place",
+            "move the one away that you do not want",
+        )
     for entry in there:
         (root / entry["from"]).unlink(missing_ok=True)  # the rewritten list, which its original replaces
         _move(folder / entry["to"], root / entry["from"])
@@ -192,8 +195,21 @@ def _record(folder: Path) -> dict[str, Any] | None:
         return None
 
 
+def _blocked(root: Path, entries: Iterable[Mapping[str, str]]) -> list[str]:
+    """Returns the places where something stands, or would stand by then, that --fix did not write."""
+    places: dict[str, str] = {}
+    blocked = []
+    for entry in entries:
+        place = entry["from"]
+        standing = places.get(place, _hash(root / place))
+        if standing and standing != entry["replaced_by"]:
+            blocked.append(place)
+        places[place] = entry["sha256"]
+    return blocked
+
+
 def _hash(path: Path) -> str:
-    return sha256_file(path) if path.is_file() else ""
+    return sha256_file(path) if path.is_file() else "a folder" if path.exists() else ""
 
 
 def _move(source: Path, target: Path) -> None:
