@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -209,6 +209,12 @@ class ShardSplit:
         """Returns the same images with room for so many row groups in memory, none read yet."""
         rows = self.rows
         return type(self)(ShardRows(rows.store, rows.shards, held=max(1, blocks), chosen=rows.chosen))
+
+    def label_counts(self) -> Mapping[int, int]:
+        """Returns the images by label, as the index says; of a subset they are counted."""
+        if self.rows.chosen is not None:
+            return dict(Counter(self.labels.tolist()))
+        return dict(sum((Counter(dict(shard.labels)) for shard in self.rows.shards), Counter[int]()))
 
     @cached_property
     def labels(self) -> np.ndarray:

@@ -14,6 +14,7 @@ reads its own blocks and no others.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
@@ -48,6 +49,9 @@ class Streamed(Protocol):
     block_shards: np.ndarray
     mean_bytes: float
     label_range: tuple[int, int]
+
+    def label_counts(self) -> Mapping[int, int]:
+        """Returns the images by label; -1 is an image without boxes."""
 
     def labelled(self, index: int) -> tuple[np.ndarray, int]:
         """Returns image ``index``, uint8 RGB (H, W, 3), and its label."""

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from paddle_tk.data.balance import plan_balance
 from paddle_tk.data.box_transforms import BoxedImages
 from paddle_tk.data.boxes import AnnotatedSplit
 from paddle_tk.data.bundle import DatasetBundle, label_range
 from paddle_tk.data.datasets import load_dataset
 from paddle_tk.data.shard_split import ShardSplit
 from paddle_tk.data.streams import Streamed
-from paddle_tk.errors import DataError
+from paddle_tk.errors import BadInput, DataError
 from tests.data.detection_sets import coco_root, load
 from tests.data.shard_sets import SMALL, load_shards, numbered, sharded
 
@@ -67,3 +68,21 @@ def test_load_shards_looks_under_the_home_when_no_root_is_given(
     monkeypatch.setenv("PADDLE_TK_HOME", str(tmp_path / "empty"))
     with pytest.raises(DataError, match=r"datasets/shards/index\.json cannot be read"):
         load_dataset("shards", root=None, val_fraction=0.1, test_fraction=0.2, split_seed=0)
+
+
+def test_shards_are_balanced_by_the_counts_of_their_index_and_never_read_at_random(tmp_path: Path) -> None:
+    digits = load("digits", None)
+    sharded(tmp_path / "s", digits, SMALL)
+    split, classes = load_shards(tmp_path / "s").splits["train"], digits.classes
+    assert isinstance(split, ShardSplit)
+    for asked in ("none", "class_weights", "focal"):
+        there, here = plan_balance(split, classes, asked), plan_balance(digits.splits["train"], classes, asked)
+        assert (there.statistics.images, there.class_weights) == (here.statistics.images, here.class_weights)
+    assert "labels" not in vars(split)
+    with pytest.raises(BadInput, match=r"balanced_sampler would read .* at random. Fix: .* class_weights or focal"):
+        plan_balance(split, classes, "balanced_sampler")
+    sharded(tmp_path / "boxes", load("coco", coco_root(tmp_path / "coco")))
+    boxes = load_shards(tmp_path / "boxes").splits["train"]
+    assert plan_balance(boxes, ("cat", "dog"), "none").order is None
+    with pytest.raises(BadInput, match=r"use data\.balance=none$"):
+        plan_balance(boxes, ("cat", "dog"), "oversample")
