@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from paddle_tk.data.bundle import SPLITS, decode_image
-from paddle_tk.data.shard_index import INDEX, SUMS, Shard, ShardIndex
+from paddle_tk.data.shard_index import INDEX, SUMS, Shard, ShardIndex, label_sums
 from paddle_tk.data.shard_jobs import Engine, Job, run_jobs
-from paddle_tk.data.shard_rows import HEIGHT, LABEL, WIDTH, RowGroup, shard_schema
+from paddle_tk.data.shard_rows import HEIGHT, WIDTH, RowGroup, shard_schema
 from paddle_tk.data.shard_store import ShardStore, is_url
 from paddle_tk.data.verify import quiet_decoder
 from paddle_tk.errors import DataError
@@ -88,6 +88,10 @@ def check_shards(
         for (_, shard), record in zip(shards, found, strict=True)
         for problem in record["problems"]
     ]
+    counted = label_sums((name, record["labels"]) for (name, _), record in zip(shards, found, strict=True))
+    if not problems:  # what is wrong with a shard is told there
+        wrong = [name for name in SPLITS if counted[name] != index.labels[name]]
+        problems += [(INDEX, f"its counts of the labels of {name} are not those of the shards") for name in wrong]
     return ShardReport(
         shards=len(shards),
         rows=sum(shard.rows for _, shard in shards),
@@ -137,7 +141,7 @@ class ShardCheck:
             found.add(error.problem)
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             found.add(f"it cannot be read as Parquet: {str(error).splitlines()[0]}")
-        return {"problems": found.told, "decoded": found.decoded}
+        return {"problems": found.told, "decoded": found.decoded, "labels": found.labels}
 
     def _rows(self, content: bytes, shard: Shard, found: _Found) -> None:
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
@@ -145,8 +149,10 @@ class ShardCheck:
             found.add(f"its columns are {', '.join(file.schema_arrow.names)}, not those of {self.kind}")
             return
         groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
-        if groups != [rows for rows, *_ in shard.groups]:
-            found.add(f"its row groups have {sum(groups)} rows, the index says {shard.rows}")
+        if sum(groups) != shard.rows:
+            found.add(f"it has {sum(groups)} rows, the index says {shard.rows}")
+        elif groups != [rows for rows, *_ in shard.groups]:
+            found.add(f"its row groups have {groups} rows, which is not what the index says")
         labels, boxes = Counter[int](), 0
         with quiet_decoder():
             for number, rows in enumerate(groups):
@@ -159,8 +165,7 @@ class ShardCheck:
                         found.add(f"{group.name(row)}: {problem}")
                     found.decoded += 1
                 boxes += sum(map(len, table["class_ids"])) if self.kind == "detection" else 0
-        if labels != shard.labels:
-            found.add(f"the counts of its column {LABEL} are not the index's")
+        found.labels = sorted(labels.items())
         if boxes != shard.boxes:
             found.add(f"it has {boxes} boxes, the index says {shard.boxes}")
 
@@ -192,11 +197,12 @@ class ShardCheck:
 
 
 class _Found:
-    """The problems of one shard, the first few in words, and the images decoded."""
+    """The problems of one shard, the first few in words, the images decoded and the images by label."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
         self.decoded = 0
+        self.labels: list[tuple[int, int]] = []
         self._count = 0
 
     def add(self, problem: str) -> None:

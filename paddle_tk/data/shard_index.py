@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,6 @@ class Shard:
         size_bytes: Its length.
         sha256: Of the whole file.
         groups: For each row group its rows, where it begins and how long it is, both in bytes: it is read as one piece.
-        labels: Images by label; -1 is an image without boxes.
         boxes: Annotated boxes.
     """
 
@@ -43,7 +42,6 @@ class Shard:
     size_bytes: int
     sha256: str
     groups: tuple[tuple[int, int, int], ...]
-    labels: Mapping[int, int]
     boxes: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,7 +52,6 @@ class Shard:
             "bytes": self.size_bytes,
             "sha256": self.sha256,
             "boxes": self.boxes,
-            "labels": {str(label): count for label, count in sorted(self.labels.items())},
             "groups": [list(group) for group in self.groups],
         }
 
@@ -72,7 +69,6 @@ class Shard:
             size_bytes=int(raw["bytes"]),
             sha256=str(raw["sha256"]),
             groups=groups,
-            labels={int(label): int(count) for label, count in raw["labels"].items()},
             boxes=int(raw["boxes"]),
         )
         if not groups or sum(rows for rows, *_ in groups) != shard.rows or min(rows for rows, *_ in groups) < 1:
@@ -95,6 +91,7 @@ class ShardIndex:
         fingerprint: That of the dataset it was made from.
         compression: "snappy", "zstd" or "none", of all columns.
         order: How the rows of each split are ordered.
+        labels: For each split its images by label; -1 is an image without boxes.
         splits: The shards of "train", "val" and "test".
     """
 
@@ -106,6 +103,7 @@ class ShardIndex:
     fingerprint: str
     compression: str
     order: Mapping[str, str]
+    labels: Mapping[str, Mapping[int, int]]
     splits: Mapping[str, tuple[Shard, ...]]
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,6 +119,10 @@ class ShardIndex:
             "dataset_fingerprint": self.fingerprint,
             "compression": self.compression,
             "order": dict(self.order),
+            "labels": {
+                name: {str(label): count for label, count in sorted(counts.items())}
+                for name, counts in self.labels.items()
+            },
             "splits": {name: [shard.to_dict() for shard in shards] for name, shards in self.splits.items()},
         }
         return {**body, "sha256": sha256_bytes(canonical_json(body))}
@@ -181,8 +183,31 @@ def _index(raw: Mapping[str, Any]) -> ShardIndex:
         fingerprint=str(raw["dataset_fingerprint"]),
         compression=str(raw["compression"]),
         order={str(name): str(text) for name, text in raw["order"].items()},
+        labels={name: _counts(raw["labels"][name]) for name in SPLITS},
         splits={name: tuple(Shard.from_dict(shard) for shard in raw["splits"][name]) for name in SPLITS},
     )
+
+
+def _counts(raw: Mapping[str, int]) -> dict[int, int]:
+    if not raw:
+        raise ValueError("a split has no labels")
+    return {int(label): int(count) for label, count in raw.items()}
+
+
+def label_sums(found: Iterable[tuple[str, Sequence[Sequence[int]]]]) -> dict[str, dict[int, int]]:
+    """Adds up what was counted in each shard.
+
+    Args:
+        found: A split and (label, images) pairs, for each shard.
+
+    Returns:
+        Images by label, for each split.
+    """
+    sums: dict[str, dict[int, int]] = {name: {} for name in SPLITS}
+    for name, pairs in found:
+        for label, count in pairs:
+            sums[name][label] = sums[name].get(label, 0) + count
+    return sums
 
 
 def block_arrays(shards: Sequence[Shard]) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from paddle_tk.data.bundle import SPLITS
-from paddle_tk.data.shard_index import INDEX, SUMS, ShardIndex
+from paddle_tk.data.shard_index import INDEX, SUMS, ShardIndex, label_sums
 from paddle_tk.data.shard_store import ShardStore
 from paddle_tk.errors import DataError
 from paddle_tk.files import canonical_json, sha256_bytes, write_bytes_atomic, write_json
@@ -47,6 +47,7 @@ def merge_shards(root: Path, parts: Sequence[str] | None = None) -> ShardIndex:
         fingerprint=sha256_bytes(canonical_json([index.fingerprint for index in found.values()])),
         compression=_all_of(found, "compression"),
         order=dict.fromkeys(SPLITS, "as in each part"),
+        labels=label_sums((split, list(index.labels[split].items())) for index in found.values() for split in SPLITS),
         splits={
             split: tuple(
                 replace(shard, file=f"{name}/{shard.file}")

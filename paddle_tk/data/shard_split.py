@@ -151,6 +151,7 @@ class ShardSplit:
 
     Args:
         rows: The rows.
+        counts: Images by label in the shards.
 
     Attributes:
         rows: The rows.
@@ -160,11 +161,11 @@ class ShardSplit:
 
     on_disk = True
 
-    def __init__(self, rows: ShardRows) -> None:
-        self.rows = rows
+    def __init__(self, rows: ShardRows, counts: Mapping[int, int]) -> None:
+        self.rows, self._counts = rows, counts
         self.block_starts, self.block_shards = rows.blocks
         self.mean_bytes = _mean_bytes(rows.shards)
-        self.label_range = _label_range(rows.shards)
+        self.label_range = min(counts), max(counts)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -203,18 +204,18 @@ class ShardSplit:
         """Returns the images at ``indices``, in that order."""
         own, rows = np.asarray(indices, np.int64), self.rows
         chosen = own if rows.chosen is None else rows.chosen[own]
-        return type(self)(ShardRows(rows.store, rows.shards, held=rows.held, chosen=chosen))
+        return type(self)(ShardRows(rows.store, rows.shards, held=rows.held, chosen=chosen), self._counts)
 
     def holding(self, blocks: int) -> Self:
         """Returns the same images with room for so many row groups in memory, none read yet."""
         rows = self.rows
-        return type(self)(ShardRows(rows.store, rows.shards, held=max(1, blocks), chosen=rows.chosen))
+        return type(self)(ShardRows(rows.store, rows.shards, held=max(1, blocks), chosen=rows.chosen), self._counts)
 
     def label_counts(self) -> Mapping[int, int]:
         """Returns the images by label, as the index says; of a subset they are counted."""
         if self.rows.chosen is not None:
             return dict(Counter(self.labels.tolist()))
-        return dict(sum((Counter(dict(shard.labels)) for shard in self.rows.shards), Counter[int]()))
+        return self._counts
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -241,7 +242,3 @@ class ShardBoxSplit(ShardSplit):
 
 def _mean_bytes(shards: Sequence[Shard]) -> float:
     return sum(shard.size_bytes for shard in shards) / sum(shard.rows for shard in shards)
-
-
-def _label_range(shards: Sequence[Shard]) -> tuple[int, int]:
-    return min(min(shard.labels) for shard in shards), max(max(shard.labels) for shard in shards)

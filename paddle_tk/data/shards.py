@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from paddle_tk.data.bundle import SPLITS, DatasetBundle, ImageSplit
-from paddle_tk.data.shard_index import INDEX, SUMS, Shard, ShardIndex
+from paddle_tk.data.shard_index import INDEX, SUMS, Shard, ShardIndex, label_sums
 from paddle_tk.data.shard_jobs import Engine, Job, run_jobs
 from paddle_tk.data.shard_rows import LABEL, Stored, image_bytes, rows_table, shard_schema
 from paddle_tk.errors import BadInput, DataError
@@ -104,7 +104,7 @@ class ShardWriter:
                     writer.write_table(table, row_group_size=count)
                     seen.update(table[LABEL].to_pylist())
                     boxes += sum(map(len, table["class_ids"])) if "class_ids" in table.column_names else 0
-            return _record(path, dict(seen), boxes).to_dict()
+            return {**_record(path, boxes).to_dict(), "labels": sorted(seen.items())}
         except OSError as error:
             raise write_error(path, error) from error
 
@@ -177,6 +177,7 @@ def write_shards(
         fingerprint=bundle.fingerprint,
         compression=settings.compression,
         order={name: _told_order(name, settings) for name in SPLITS},
+        labels=label_sums((str(job["split"]), record["labels"]) for job, record in zip(jobs, records, strict=True)),
         splits={
             name: tuple(shard for job, shard in zip(jobs, shards, strict=True) if job["split"] == name)
             for name in SPLITS
@@ -253,7 +254,7 @@ def _in_files(split: ImageSplit) -> bool:
     return split.on_disk and not isinstance(split, Stored)
 
 
-def _record(path: Path, labels: Mapping[int, int], boxes: int) -> Shard:
+def _record(path: Path, boxes: int) -> Shard:
     footer = pq.read_metadata(path)
     groups = []
     for number in range(footer.num_row_groups):
@@ -267,6 +268,5 @@ def _record(path: Path, labels: Mapping[int, int], boxes: int) -> Shard:
         size_bytes=path.stat().st_size,
         sha256=sha256_file(path),
         groups=tuple(groups),
-        labels=labels,
         boxes=boxes,
     )

@@ -74,7 +74,7 @@ def test_check_shards_finds_files_that_are_cut_changed_missing_or_unknown(tmp_pa
         (lambda t: replaced(t, "image", 2, b"no image"), "the image cannot be decoded"),
         (lambda t: replaced(t, "height", 2, 9), "the image is 8x8 px, its row says 8x9"),
         (lambda t: replaced(t, "label", 2, 400), "label 400, but there are 400 classes"),
-        (lambda t: t.slice(1), "its row groups have 99 rows, the index says 100"),
+        (lambda t: t.slice(1), "it has 99 rows, the index says 100"),
         (lambda t: t.drop_columns(["name"]), "its columns are image, label, height, width, not those of"),
     ],
 )
@@ -106,6 +106,16 @@ def test_check_shards_finds_boxes_that_are_wrong(tmp_path: Path, column: str, va
     rewrite(tmp_path / "s", index.splits["train"][0], lambda table: replaced(table, column, 2, value))
     wanted = problem.replace("9 boxes", f"{boxes + 1} boxes").replace("says 8", f"says {boxes}")
     assert any(wanted in line for line in told(check_shards(str(tmp_path / "s"))))
+
+
+def test_check_shards_finds_labels_that_are_not_those_of_the_index(tmp_path: Path) -> None:
+    sharded(tmp_path / "s")
+    raw = json.loads((tmp_path / "s" / INDEX).read_text())
+    raw["labels"]["train"]["3"] += 1
+    body = {key: value for key, value in raw.items() if key != "sha256"}
+    (tmp_path / "s" / INDEX).write_text(json.dumps({**body, "sha256": sha256_bytes(canonical_json(body))}))
+    report = check_shards(str(tmp_path / "s"))
+    assert report.problems == ((INDEX, "its counts of the labels of train are not those of the shards"),)
 
 
 def test_check_shards_tells_the_first_problems_and_counts_the_rest(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def load_shards(
     return DatasetBundle(
         name="shards",
         kind=index.kind,
-        splits={name: make(ShardRows(store, index.splits[name])) for name in SPLITS},
+        splits={name: make(ShardRows(store, index.splits[name]), index.labels[name]) for name in SPLITS},
         classes=index.classes,
         source=f"{index.source} (shards of {index.name})",
         licence=index.licence,
