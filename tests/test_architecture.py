@@ -46,7 +46,7 @@ FENCES = {
     "ppdet": {"models/picodet.py"},
 }
 NO_FRAMEWORK = ("types.py", "config", "metrics", "decide", "report", "processing.py", "unpickle.py", "console.py",
-                "data/fetch.py", "data/fetching", "data/catalog", "data/unpack.py", "data/setup.py",
+                "data/fetch.py", "data/fetching", "data/catalog", "data/unpack.py", "data/setup.py", "data/states.py",
                 "data/check", "data/balance.py", "data/epoch_order.py", "data/select.py", "data/subset.py",
                 "data/shard", "data/streams.py", "data/formats/shards.py")  # fmt: skip
 FRAMEWORKS = {"paddle", "torch"}

@@ -82,6 +82,8 @@ def test_dataset_validate_shards_says_which_shard_is_wrong(tmp_path: Path, capsy
     assert "warning: train-00001-of-00003.parquet: it has" in said
     assert "Traceback" not in said
     assert main(["validate_shards", "--root", str(tmp_path / "nowhere")]) == 2
+    assert main(["validate", "--data", "shards", "--root", str(tmp_path / "s")]) == 2
+    assert "python tools/dataset.py validate_shards" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
