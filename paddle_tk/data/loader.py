@@ -21,7 +21,7 @@ from paddle_tk.data.box_transforms import BoxEvalTransform, BoxTrainTransform
 from paddle_tk.data.epoch_order import Draws, EpochOrder, PlainOrder
 from paddle_tk.data.samples import Reader, Sample, Split, Transform, sample_reader
 from paddle_tk.data.shares import Share
-from paddle_tk.data.streams import Streamed, prepared_stream
+from paddle_tk.data.streams import BLOCKS_IN_ORDER, Streamed, StreamOrders, buffer_rows
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
 from paddle_tk.data.workers import await_exit, choose_workers, init_worker, shared_memory_holds, shut_down
 from paddle_tk.errors import BadInput, DataError
@@ -113,6 +113,7 @@ class _Loader:
         self._workers, self._prefetch = num_workers, max(1, prefetch_factor)
         self._open: Any = None
         self._thread_id = 0
+        self._blocks = BLOCKS_IN_ORDER
 
     def batch_samples(self, step: int) -> int:
         """Returns how many images batch ``step`` of an epoch has; the last may be smaller."""
@@ -174,8 +175,10 @@ class _Loader:
         first batch after 0.04 s, and after a pass that was left early the next one fails or starts with stale
         batches.
         """
+        # Row groups that are kept belong to one reader: another thread may ask the split for names and boxes meanwhile.
+        split = self.split.holding(self._blocks) if isinstance(self.split, Streamed) else self.split
         loader = paddle.io.DataLoader(
-            _Samples(self.split, sample_reader(self.split, self._transform, self._seed)),
+            _Samples(split, sample_reader(split, self._transform, self._seed)),
             batch_sampler=keys,
             collate_fn=_collate,
             num_workers=self._workers,
@@ -246,9 +249,8 @@ class TrainLoader(_Loader):
                 raise BadInput(
                     "images that are streamed come in an order of their own", "use data.balance=class_weights or focal"
                 )
-            whole = share or Share(0, (batch_size,))
-            split, order = prepared_stream(split, whole, workers=num_workers, buffer=shuffle_buffer)
-        self._order = order or PlainOrder(len(split))
+            order = StreamOrders(split, batch_size, buffer_rows(split, shuffle_buffer))
+        self._order = PlainOrder(len(split)) if order is None else order
         super().__init__(
             split,
             transform,
@@ -262,6 +264,8 @@ class TrainLoader(_Loader):
             images=len(self._order),
         )
         self._epoch, self._step = 0, 0
+        if isinstance(self._order, StreamOrders):
+            self._blocks = self._order.blocks_held(self.share, num_workers)
 
     def start(self, epoch: int, step: int = 0) -> None:
         """Positions the next iteration at batch ``step`` of ``epoch``; nothing of the batches before is loaded."""

@@ -17,18 +17,18 @@ from paddle_tk.data.bundle import decode_image
 from paddle_tk.data.shard_index import Shard, block_arrays
 from paddle_tk.data.shard_rows import HEIGHT, LABEL, WIDTH, RowGroup, column_numbers
 from paddle_tk.data.shard_store import ShardStore
+from paddle_tk.data.streams import BLOCKS_IN_ORDER
 from paddle_tk.errors import DataError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_HELD = 4  # row groups, where images are read in their order
 _FOOTERS = 64
 _REPAIR = "check the shards with python tools/dataset.py validate_shards, and copy or write them again"
 
 
 class ShardRows:
-    """The rows of some shards, by number.
+    """The rows of some shards, by number; for one thread at a time.
 
     Args:
         store: Where the shards lie.
@@ -38,7 +38,12 @@ class ShardRows:
     """
 
     def __init__(
-        self, store: ShardStore, shards: Sequence[Shard], *, held: int = _HELD, chosen: np.ndarray | None = None
+        self,
+        store: ShardStore,
+        shards: Sequence[Shard],
+        *,
+        held: int = BLOCKS_IN_ORDER,
+        chosen: np.ndarray | None = None,
     ) -> None:
         self.store, self.shards, self.held, self.chosen = store, tuple(shards), held, chosen
         self._starts, self._owners = block_arrays(self.shards)

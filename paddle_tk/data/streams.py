@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LANES, PARTS = 4, 4
 STREAMS = LANES * PARTS
 _BLOCKS, _WINDOW = 0x7367, 0x776E  # random streams apart from those of shuffling, samples and sizes
+BLOCKS_IN_ORDER = 4  # kept where images are read one after the other, by workers in turn
 _AUTO_ROWS = 8192
 _AUTO_BYTES = 256 * 2**20
 _SPARE_BLOCKS = 2  # a window begins and ends within a block
@@ -170,24 +171,19 @@ class StreamOrders:
             self._starts, self._shards, seed=seed, epoch=epoch, batch_size=self._batch, buffer=self._buffer
         )
 
+    def blocks_held(self, share: Share, workers: int) -> int:
+        """Returns the blocks that one loader process must keep so that each is read once an epoch, or nearly.
 
-StreamedSplit = TypeVar("StreamedSplit", bound=Streamed)
-
-
-def prepared_stream(
-    split: StreamedSplit, share: Share, *, workers: int, buffer: int | None
-) -> tuple[StreamedSplit, StreamOrders]:
-    """Returns a split with room for what its order keeps open, and that order.
-
-    Args:
-        split: The images.
-        share: The process's part of every batch.
-        workers: Loader processes.
-        buffer: Images that are shuffled together; None: as memory allows.
-    """
-    rows = buffer_rows(split, buffer)
-    held = blocks_held(split, share, workers=workers, buffer=rows)
-    return split.holding(held), StreamOrders(split, share.whole, rows)
+        Args:
+            share: The process's part of every batch.
+            workers: Loader processes; 0 counts as one.
+        """
+        blocks = len(self._shards)
+        first, last = share.bounds(share.whole)
+        parts = sum(low < last and first < high for low, high in pairwise(_cuts(share.whole)))
+        lanes = LANES // math.gcd(LANES, max(1, workers))
+        window = math.ceil(window_rows(self._buffer) / (len(self) / blocks)) + _SPARE_BLOCKS
+        return int(min(blocks, max(1, parts) * lanes * window))
 
 
 def buffer_rows(split: Streamed, wanted: int | None) -> int:
@@ -203,24 +199,6 @@ def buffer_rows(split: Streamed, wanted: int | None) -> int:
 def window_rows(buffer: int) -> int:
     """Returns the images of a window: a stream's part of the shuffle buffer."""
     return max(1, buffer // STREAMS)
-
-
-def blocks_held(split: Streamed, share: Share, *, workers: int, buffer: int) -> int:
-    """Returns the blocks that one loader process must keep so that each is read once an epoch, or nearly.
-
-    Args:
-        split: The images.
-        share: The process's part of every batch.
-        workers: Loader processes; 0 counts as one.
-        buffer: Images that are shuffled together.
-    """
-    blocks = len(split.block_shards)
-    rows = int(split.block_starts[-1] - split.block_starts[0]) / blocks
-    first, last = share.bounds(share.whole)
-    parts = sum(low < last and first < high for low, high in pairwise(_cuts(share.whole)))
-    lanes = LANES // math.gcd(LANES, max(1, workers))
-    window = math.ceil(window_rows(buffer) / rows) + _SPARE_BLOCKS
-    return int(min(blocks, max(1, parts) * lanes * window))
 
 
 def _shuffled_blocks(shards: np.ndarray, rng: np.random.Generator) -> np.ndarray:

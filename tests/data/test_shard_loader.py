@@ -20,6 +20,7 @@ from paddle_tk.data.loader import EvalLoader, TrainLoader
 from paddle_tk.data.shard_split import ShardSplit
 from paddle_tk.data.shards import ShardSettings
 from paddle_tk.data.shares import Share
+from paddle_tk.data.streams import StreamOrders
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
 from paddle_tk.types import Preprocessing
 from tests.data.detection_sets import coco_root, load
@@ -97,15 +98,28 @@ def test_eval_loader_gives_the_images_in_their_order_from_shards(shards: Path) -
         assert [int(label) for _, labels in found for label in labels.numpy()] == list(range(7, 21))
 
 
-def test_train_loader_keeps_few_row_groups_when_the_buffer_is_small(tmp_path: Path) -> None:
+def test_stream_reads_each_row_group_once_with_few_of_them_in_memory(tmp_path: Path) -> None:
     sharded(tmp_path / "s", numbered(3000), ShardSettings(rows_per_shard=320, group_mb=0.001))
-    made = loader(tmp_path / "s", shuffle_buffer=64)
-    assert isinstance(made.split, ShardSplit)
-    blocks = len(made.split.block_shards)
-    assert made.split.rows.held < blocks
-    assert sorted(numbers(batches(made))) == list(range(3000))
+    split = load_shards(tmp_path / "s").splits["train"]
+    assert isinstance(split, ShardSplit)
+    orders, blocks = StreamOrders(split, 16, 64), len(split.block_shards)
+    reading = split.holding(orders.blocks_held(Share(0, (16,)), 0))
+    seen = [reading.labelled(int(row))[1] for row in orders.draws(3, 0)[0:3000]]
+    assert sorted(seen) == list(range(3000))
+    assert reading.rows.held < blocks
     # A block in which two streams meet is read for each of them.
-    assert blocks <= made.split.rows.groups_read <= blocks + 16
+    assert blocks <= reading.rows.groups_read <= blocks + 16
+
+
+def test_split_can_be_asked_for_boxes_while_a_loader_reads_it(tmp_path: Path) -> None:
+    bundle = load("coco", coco_root(tmp_path / "coco", 24))
+    sharded(tmp_path / "s", bundle)
+    made = EvalLoader(
+        load_shards(tmp_path / "s").splits["test"], BoxEvalTransform(Preprocessing((64, 64))), batch_size=1
+    )
+    assert isinstance(made.split, ShardSplit)
+    for _ in made:
+        assert made.split.rows.groups_read == 0  # the loader reads through row groups of its own
 
 
 def test_detectors_are_fed_from_shards_with_boxes_and_mosaics(tmp_path: Path) -> None:
