@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from paddle_tk.errors import BadInput, DataError, PaddleTkError
@@ -29,8 +30,9 @@ def run_jobs(
     """Returns what ``work`` makes of each job, in the order of the jobs.
 
     Args:
-        work: Takes a job and returns a record, both of plain JSON types; it can be pickled.
-        jobs: Each with its number of images under "rows".
+        work: Takes a job and returns a record of plain JSON types; it can be pickled.
+        jobs: Each with its number of images under "rows". A value that can be called is, when the job is handed out,
+            and what it returns takes its place: so each process is sent its own part of a large whole.
         engine: "local": this process, or as many as ``workers`` says. "ray": a Ray cluster, the one that RAY_ADDRESS
             names, or one started on this machine and ended afterwards.
         workers: Processes at most.
@@ -50,16 +52,20 @@ def run_jobs(
 
 def _here(work: Work, jobs: Sequence[Job], workers: int) -> Iterator[dict[str, Any]]:
     if min(workers, len(jobs)) <= 1:
-        yield from map(work, jobs)
+        yield from map(work, map(_ready, jobs))
         return
     # Fresh processes: those of a fork would inherit the locks of threads that they do not have.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start, initargs=(work,)) as pool:
         try:
-            yield from pool.map(_one, jobs)
+            yield from pool.map(_one, map(_ready, jobs))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _ready(job: Job) -> Job:
+    return {name: value() if callable(value) else value for name, value in job.items()}
 
 
 def _start(work: Work) -> None:
@@ -78,7 +84,7 @@ def _by_ray(work: Work, jobs: Sequence[Job], workers: int) -> list[dict[str, Any
 
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells of every plan
         ray.data.DataContext.get_current().enable_progress_bars = False
-        rows = [{"number": number, "job": json.dumps(job)} for number, job in enumerate(jobs)]
+        rows = [{"number": number, "job": _Wrapped(_ready(job))} for number, job in enumerate(jobs)]
         # A block for each job: Ray gives every block to one task, and a task that is lost is done again.
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
         done = data.map(_Reported(work), compute=ray.data.TaskPoolStrategy(min(workers, len(jobs)))).take_all()
@@ -88,6 +94,13 @@ def _by_ray(work: Work, jobs: Sequence[Job], workers: int) -> list[dict[str, Any
             raise DataError(row["problem"], row["fix"])
         found.append(json.loads(row["record"]))
     return found
+
+
+@dataclass(frozen=True)
+class _Wrapped:
+    """A job as an object of its own: Ray would make columns of what is in a dictionary."""
+
+    job: Job
 
 
 class _Reported:
@@ -103,7 +116,7 @@ class _Reported:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         said = {"number": row["number"], "record": "", "problem": "", "fix": ""}
         try:
-            return said | {"record": json.dumps(self._work(json.loads(row["job"])))}
+            return said | {"record": json.dumps(self._work(row["job"].job))}
         except PaddleTkError as error:
             return said | {"problem": error.problem, "fix": error.fix}
 

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from paddle_tk.data.bundle import SPLITS, DatasetBundle, ImageSplit
+from paddle_tk.data.boxes import DetectionSplit
+from paddle_tk.data.bundle import SPLITS, DatasetBundle, FileSplit, ImageSplit
 from paddle_tk.data.shard_index import INDEX, SUMS, Shard, ShardIndex, label_sums
 from paddle_tk.data.shard_jobs import Engine, Job, run_jobs
 from paddle_tk.data.shard_rows import LABEL, Stored, image_bytes, rows_table, shard_schema
@@ -64,20 +66,35 @@ class ShardSettings:
 
 
 @dataclass(frozen=True)
+class ShardRowsToWrite:
+    """What one shard is to hold, which is all of a dataset that its writer needs to know.
+
+    Attributes:
+        split: Its images, in their order.
+        labels: int64, (n,): their labels, which go by the whole split.
+    """
+
+    split: ImageSplit
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
 class ShardWriter:
     """Writes one shard; a job of ``run_jobs``.
 
     Attributes:
-        bundle: The dataset.
+        kind: "classification" or "detection".
+        metadata: What every shard says of its dataset.
         folder: Where shards go; it exists.
-        settings: How they are cut and written.
+        compression: Of all columns.
         group_rows: Images of a row group, by split.
         names_below: Folder that the images' names are relative to; None: as the splits say them.
     """
 
-    bundle: DatasetBundle
+    kind: str
+    metadata: Mapping[str, Any]
     folder: str
-    settings: ShardSettings
+    compression: Compression
     group_rows: Mapping[str, int]
     names_below: str | None
 
@@ -85,22 +102,21 @@ class ShardWriter:
         """Writes the shard and returns its record.
 
         Args:
-            job: "split", "file", "start" and "rows": where in the split's order the shard begins, how many rows it has.
+            job: "split" and "file", their names, and "part", a ``ShardRowsToWrite``.
 
         Raises:
             DataError: An image cannot be read.
             BadInput: The shard cannot be written.
         """
-        name, file = str(job["split"]), str(job["file"])
-        path, count = Path(self.folder) / file, self.group_rows[name]
-        split = self.bundle.splits[name]
-        indices = row_order(self.bundle, name, self.settings)[job["start"] : job["start"] + job["rows"]]
-        schema = shard_schema(self.bundle.kind, self._metadata(name))
-        labels, seen, boxes = split.labels, Counter[int](), 0
+        name, part = str(job["split"]), job["part"]
+        path, count = Path(self.folder) / str(job["file"]), self.group_rows[name]
+        schema = shard_schema(self.kind, {**self.metadata, "split": name})
+        seen, boxes = Counter[int](), 0
         try:
             with self._open(path, schema) as writer:
-                for start in range(0, len(indices), count):
-                    table = rows_table(split, indices[start : start + count].tolist(), labels, schema, self.names_below)
+                for start in range(0, len(part.labels), count):
+                    rows = range(start, min(start + count, len(part.labels)))
+                    table = rows_table(part.split, rows, part.labels, schema, self.names_below)
                     writer.write_table(table, row_group_size=count)
                     seen.update(table[LABEL].to_pylist())
                     boxes += sum(map(len, table["class_ids"])) if "class_ids" in table.column_names else 0
@@ -113,23 +129,11 @@ class ShardWriter:
         return pq.ParquetWriter(
             path,
             schema,
-            compression=self.settings.compression,
+            compression=self.compression,
             use_dictionary=False,
             write_statistics=False,
             write_page_checksum=True,
         )
-
-    def _metadata(self, split: str) -> dict[str, Any]:
-        bundle = self.bundle
-        return {
-            "dataset": bundle.name,
-            "task": bundle.kind,
-            "split": split,
-            "classes": list(bundle.classes),
-            "source": bundle.source,
-            "licence": bundle.licence,
-            "dataset_fingerprint": bundle.fingerprint,
-        }
 
 
 def write_shards(
@@ -158,11 +162,12 @@ def write_shards(
     means = {name: _mean_bytes(bundle, name) for name in SPLITS}
     needed = sum(means[name] * len(bundle.splits[name]) for name in SPLITS)
     require_free_space(folder, int(needed * _SPARE), "the shards")
-    jobs = [job for name in SPLITS for job in _jobs(len(bundle.splits[name]), name, means[name], settings)]
+    jobs = [job for name in SPLITS for job in _jobs(bundle, name, means[name], settings)]
     writer = ShardWriter(
-        bundle=bundle,
+        kind=bundle.kind,
+        metadata=_metadata(bundle),
         folder=str(folder),
-        settings=settings,
+        compression=settings.compression,
         group_rows={name: _group_rows(means[name], settings) for name in SPLITS},
         names_below=_common_folder(bundle),
     )
@@ -203,19 +208,48 @@ def _told_order(name: str, settings: ShardSettings) -> str:
     return f"shuffled, seed {settings.seed}" if name == "train" and settings.order == "shuffled" else "as it was read"
 
 
-def _jobs(count: int, name: str, mean: float, settings: ShardSettings) -> list[Job]:
+def _metadata(bundle: DatasetBundle) -> dict[str, Any]:
+    return {
+        "dataset": bundle.name,
+        "task": bundle.kind,
+        "classes": list(bundle.classes),
+        "source": bundle.source,
+        "licence": bundle.licence,
+        "dataset_fingerprint": bundle.fingerprint,
+    }
+
+
+def _jobs(bundle: DatasetBundle, name: str, mean: float, settings: ShardSettings) -> list[Job]:
+    split, order = bundle.splits[name], row_order(bundle, name, settings)
+    labels, count = split.labels, len(order)
     rows = settings.rows_per_shard or max(1, int(settings.shard_mb * MIB / mean))
     shards = math.ceil(count / rows)
     width = max(5, len(str(shards)))
+
+    def part(number: int) -> ShardRowsToWrite:
+        own = order[number * rows : (number + 1) * rows]
+        return ShardRowsToWrite(_part(split, own), labels[own])
+
     return [
         {
             "split": name,
             "file": f"{name}-{number:0{width}d}-of-{shards:0{width}d}.parquet",
-            "start": number * rows,
             "rows": min(rows, count - number * rows),
+            "part": partial(part, number),
         }
         for number in range(shards)
     ]
+
+
+def _part(split: ImageSplit, indices: np.ndarray) -> ImageSplit:
+    """Returns images of a split as one that carries these alone, wherever it is sent: no table of all, no cache."""
+    numbers = indices.tolist()
+    if isinstance(split, FileSplit):
+        return FileSplit([split.name(number) for number in numbers], split.labels[indices])
+    if isinstance(split, DetectionSplit):
+        names, boxes = [split.name(number) for number in numbers], [split.boxes(number) for number in numbers]
+        return DetectionSplit(names, split.sizes[indices], boxes)
+    return split.subset(indices)
 
 
 def _group_rows(mean: float, settings: ShardSettings) -> int:

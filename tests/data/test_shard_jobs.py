@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from paddle_tk.data.shard_check import check_shards
 from paddle_tk.data.shard_jobs import Engine, run_jobs
+from paddle_tk.data.shards import ShardSettings, _jobs
 from paddle_tk.errors import BadInput, DataError
+from tests.data.detection_sets import coco_root, load
 from tests.data.shard_sets import sharded
 
 needs_ray = pytest.mark.skipif(
@@ -58,6 +61,24 @@ def test_shards_are_equal_byte_for_byte_when_several_processes_write_them(tmp_pa
     sharded(tmp_path / "one")
     sharded(tmp_path / "two", workers=2)
     same_bytes(tmp_path / "one", tmp_path / "two")
+
+
+def test_shards_of_files_and_boxes_are_equal_when_several_processes_write_them(tmp_path: Path) -> None:
+    bundle = load("coco", coco_root(tmp_path / "coco", 24))
+    settings = ShardSettings(rows_per_shard=5)
+    sharded(tmp_path / "one", bundle, settings)
+    sharded(tmp_path / "two", bundle, settings, workers=2)
+    same_bytes(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_job_of_sharding_carries_its_own_images_and_no_others(tmp_path: Path) -> None:
+    bundle = load("coco", coco_root(tmp_path / "coco", 240))
+    sizes = {}
+    for rows in (1000, 10):
+        made = _jobs(bundle, "train", 1000.0, ShardSettings(rows_per_shard=rows))
+        assert len(made) == -(-len(bundle.splits["train"]) // rows)
+        sizes[rows] = max(len(pickle.dumps(job["part"]())) for job in made)
+    assert sizes[10] < sizes[1000] / 5
 
 
 @needs_ray
