@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
 from paddle_tk.data.bundle import read_image
+from paddle_tk.data.tables import as_paths, taken
 from paddle_tk.errors import DataError
 
 _NO_CLASS = -1
@@ -74,11 +76,65 @@ class Boxes:
             sides[:, 0] * sides[:, 1] if areas is None else np.asarray(areas, np.float64).reshape(-1),
         )
 
-    def select(self, which: np.ndarray) -> Boxes:
-        """Returns the boxes at ``which``: a bool mask (n,) or indices."""
+    def select(self, which: np.ndarray | slice) -> Boxes:
+        """Returns the boxes at ``which``: a bool mask (n,), indices, or a slice, of which they are views."""
         return Boxes(
             self.xyxy[which], self.class_ids[which], self.crowd[which], self.difficult[which], self.areas[which]
         )
+
+
+class BoxTable(Sequence[Boxes]):
+    """The boxes of many images as columns; the ``Boxes`` of one image are views, made when they are asked for.
+
+    Args:
+        every: The boxes of all images, image by image.
+        starts: int64, (images + 1,): where each image's boxes begin in ``every``, and the end of the last.
+        rows: int64: which of the images, in which order; None: all.
+    """
+
+    def __init__(self, every: Boxes, starts: np.ndarray, rows: np.ndarray | None = None) -> None:
+        if starts.dtype != np.int64 or not len(starts) or int(starts[-1]) != len(every):
+            raise ValueError(f"starts must be int64 and end with {len(every)}, got {starts.dtype} {starts[-1:]}")
+        self.every, self.starts, self.rows = every, starts, rows
+
+    @classmethod
+    def of(cls, boxes: Sequence[Boxes]) -> BoxTable:
+        """Takes the boxes of each image."""
+        none = Boxes.make([], [])
+        every = (np.concatenate([getattr(b, f.name) for b in [*boxes, none]]) for f in fields(Boxes))
+        return cls(Boxes(*every), np.cumsum([0, *(len(b) for b in boxes)], dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1 if self.rows is None else len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Boxes: ...
+    @overload
+    def __getitem__(self, index: slice) -> BoxTable: ...
+    def __getitem__(self, index: int | slice) -> Boxes | BoxTable:
+        if isinstance(index, slice):
+            return self.take(np.arange(len(self), dtype=np.int64)[index])
+        place = range(len(self))[index]
+        row = place if self.rows is None else int(self.rows[place])
+        return self.every.select(slice(int(self.starts[row]), int(self.starts[row + 1])))
+
+    def take(self, indices: np.ndarray) -> BoxTable:
+        """Returns the images at ``indices``, in that order; the boxes are not copied."""
+        rows = np.asarray(indices, np.int64)
+        return BoxTable(self.every, self.starts, rows if self.rows is None else self.rows[rows])
+
+    def counts(self) -> np.ndarray:
+        """Returns int64, (n,): the number of boxes of each image."""
+        counts: np.ndarray = np.diff(self.starts)
+        return counts if self.rows is None else counts[self.rows]
+
+    def merged(self) -> Boxes:
+        """Returns the boxes of all images one after the other."""
+        if self.rows is None:
+            return self.every
+        counts = self.counts()
+        before = np.cumsum(counts) - counts
+        return self.every.select(np.repeat(self.starts[self.rows] - before, counts) + np.arange(counts.sum()))
 
 
 def check_size(path: str, entry: str, stated: tuple[int, int], actual: tuple[int, int]) -> None:
@@ -103,9 +159,9 @@ class DetectionSplit:
     on_disk = True
 
     def __init__(self, paths: Sequence[Path | str], sizes: np.ndarray, boxes: Sequence[Boxes]) -> None:
-        self.paths = [str(path) for path in paths]
+        self.paths = as_paths(paths)
         self.sizes = np.asarray(sizes, np.int64).reshape(-1, 2)
-        self.annotations = list(boxes)
+        self.annotations = boxes if isinstance(boxes, BoxTable) else BoxTable.of(boxes)
         if not len(self.paths) == len(self.sizes) == len(self.annotations):
             counts = (len(self.paths), len(self.sizes), len(self.annotations))
             raise ValueError(f"paths, sizes and boxes must be as many, got {counts}")
@@ -134,16 +190,19 @@ class DetectionSplit:
 
     def subset(self, indices: np.ndarray) -> DetectionSplit:
         """Returns the images at ``indices``, in that order."""
-        return DetectionSplit(
-            [self.paths[i] for i in indices], self.sizes[indices], [self.annotations[i] for i in indices]
-        )
+        return DetectionSplit(taken(self.paths, indices), self.sizes[indices], self.annotations.take(indices))
 
     @cached_property
     def labels(self) -> np.ndarray:
         """int64, (n,): per image its class that is rarest in the split, -1 without boxes; what splits go by."""
-        every = [boxes.class_ids for boxes in self.annotations]
-        found, counts = np.unique(np.concatenate([*every, np.empty(0, np.int64)]), return_counts=True)
-        rarity = dict(zip(found.tolist(), counts.tolist(), strict=True))
-        return np.array(
-            [min(ids.tolist(), key=lambda i: (rarity[i], i)) if len(ids) else _NO_CLASS for ids in every], np.int64
-        )
+        ids, counts = self.annotations.merged().class_ids, self.annotations.counts()
+        found, numbers, times = np.unique(ids, return_inverse=True, return_counts=True)
+        by_rarity = np.lexsort((found, times))  # among equally rare ones the lower class id
+        ranks = np.empty(len(found), np.int64)
+        ranks[by_rarity] = np.arange(len(found))
+        labels = np.full(len(self), _NO_CLASS, np.int64)
+        filled = counts > 0
+        if len(found):
+            starts = (np.cumsum(counts) - counts)[filled]
+            labels[filled] = found[by_rarity[np.minimum.reduceat(ranks[numbers], starts)]]
+        return labels

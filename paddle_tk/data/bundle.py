@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from paddle_tk.data.tables import as_paths, taken
 from paddle_tk.errors import DataError
 from paddle_tk.files import canonical_json, sha256_bytes
 
@@ -90,7 +91,7 @@ class FileSplit:
 
     def __init__(self, paths: Sequence[Path | str], labels: np.ndarray) -> None:
         self.labels = _checked_labels(labels, len(paths))
-        self.paths = [str(path) for path in paths]
+        self.paths = as_paths(paths)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -109,7 +110,7 @@ class FileSplit:
 
     def subset(self, indices: np.ndarray) -> FileSplit:
         """Returns the files at ``indices``, in that order."""
-        return FileSplit([self.paths[i] for i in indices], self.labels[indices])
+        return FileSplit(taken(self.paths, indices), self.labels[indices])
 
 
 @dataclass(frozen=True)

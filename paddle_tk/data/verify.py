@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +21,7 @@ from paddle_tk.errors import BadInput, DataError, some
 from paddle_tk.files import sha256_bytes, write_bytes_atomic
 
 _MAX_THREADS = 16
+_AT_ONCE = 8192  # files handed to the threads at once: each waits in an object of 1 kB
 
 
 class FileStat(NamedTuple):
@@ -40,7 +41,15 @@ def checked_images(root: Path, groups: Mapping[str, Sequence[FileStat]], *, skip
     Raises:
         DataError: Files cannot be decoded and are not to be skipped.
     """
-    bad = unreadable_files(root, groups)
+    return accepted(unreadable_files(root, groups), skip_unreadable=skip_unreadable)
+
+
+def accepted(bad: list[str], *, skip_unreadable: bool) -> list[str]:
+    """Returns the paths of unreadable files where they may be skipped.
+
+    Raises:
+        DataError: There are some, and they may not.
+    """
     if bad and not skip_unreadable:
         raise DataError(
             f"{len(bad)} image file(s) cannot be decoded: {some(bad)}",
@@ -62,37 +71,51 @@ def unreadable_files(root: Path, groups: Mapping[str, Sequence[FileStat]]) -> li
     Returns:
         Paths that cannot be decoded, sorted.
     """
+    digests = {
+        name: listing_digest((os.path.basename(file.path), file.size, file.mtime_ns) for file in files)
+        for name, files in groups.items()
+    }
+    return unreadable_since(root, digests, lambda name: [file.path for file in groups[name]])
+
+
+def unreadable_since(root: Path, digests: Mapping[str, str], paths_of: Callable[[str], Sequence[str]]) -> list[str]:
+    """The same for groups that are known by their digests.
+
+    Args:
+        root: The dataset's folder.
+        digests: ``listing_digest`` by group.
+        paths_of: Returns the paths of a group; called where the group has changed or has files that failed.
+
+    Returns:
+        Paths that cannot be decoded, sorted.
+    """
     cache_path = cache_folder() / f"images-{sha256_bytes(os.fsencode(root.resolve()))[:16]}.json"
     known = _read_cache(cache_path)
-    fresh = {name: _digest(files) for name, files in groups.items()}
-    stale = [name for name, digest in fresh.items() if known.get(name, {}).get("digest") != digest]
-    failed = set(_failures([file.path for name in stale for file in groups[name]]))
-    cache: dict[str, Any] = {}
-    for name, files in groups.items():
-        bad = [os.path.basename(f.path) for f in files if f.path in failed] if name in stale else known[name]["bad"]
-        cache[name] = {"digest": fresh[name], "bad": bad}
+    cache = {name: known[name] for name, digest in digests.items() if known.get(name, {}).get("digest") == digest}
+    stale = [name for name in digests if name not in cache]
+    unseen = [path for name in stale for path in paths_of(name)]
+    failed = {path for i in range(0, len(unseen), _AT_ONCE) for path in _failures(unseen[i : i + _AT_ONCE])}
+    for name in stale:
+        bad = [os.path.basename(path) for path in paths_of(name) if path in failed]
+        cache[name] = {"digest": digests[name], "bad": bad}
     if stale or set(known) != set(cache):
         _write_cache(cache_path, cache)
-    return sorted(f.path for name, files in groups.items() for f in files if _is_bad(f, cache[name]["bad"]))
+    doubted = [name for name in digests if cache[name]["bad"]]
+    return sorted(path for name in doubted for path in paths_of(name) if os.path.basename(path) in cache[name]["bad"])
 
 
-def _is_bad(file: FileStat, bad: Sequence[str]) -> bool:
-    return bool(bad) and os.path.basename(file.path) in bad
-
-
-def _digest(files: Iterable[FileStat]) -> str:
+def listing_digest(files: Iterable[tuple[str, int, int]]) -> str:
+    """Returns the SHA-256 over names, sizes and modification times (nanoseconds) of a group, in the order given."""
+    rows = [os.fsencode(name) + b"\0%d\0%d\n" % (size, mtime_ns) for name, size, mtime_ns in files]
     # Another decoder may judge differently, so its version is part of what was seen.
-    digest = hashlib.sha256(cv2.__version__.encode())
-    for file in files:
-        digest.update(os.fsencode(os.path.basename(file.path)) + f"\0{file.size}\0{file.mtime_ns}\n".encode())
-    return digest.hexdigest()
+    return hashlib.sha256(cv2.__version__.encode() + b"".join(rows)).hexdigest()
 
 
 def _failures(paths: Sequence[str]) -> list[str]:
     if not paths:
         return []
     # Decoding leaves Python's lock, so threads are enough.
-    with _quiet_decoder(), ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+    with quiet_decoder(), ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
         return [path for path, good in zip(paths, pool.map(_is_readable, paths), strict=True) if not good]
 
 
@@ -104,7 +127,7 @@ def _is_readable(path: str) -> bool:
 
 
 @contextmanager
-def _quiet_decoder() -> Iterator[None]:
+def quiet_decoder() -> Iterator[None]:
     """Silences what the C decoders print about damaged files, which our one message names already."""
     sys.stderr.flush()
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

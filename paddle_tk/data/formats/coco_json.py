@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import re
@@ -62,14 +63,32 @@ def read_coco_file(path: Path) -> CocoFile:
     Raises:
         DataError: It cannot be read, is no JSON, or an entry is missing or of another type; the message names it.
     """
+    return decode_coco(path, coco_payload(path))
+
+
+def coco_payload(path: Path) -> bytes:
+    """Reads an annotation file.
+
+    Raises:
+        DataError: It cannot be read.
+    """
     try:
-        payload = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}", "check the file and its rights") from error
+
+
+def decode_coco(path: Path, payload: bytes) -> CocoFile:
+    """Decodes what was read from an annotation file; see ``read_coco_file``."""
+    collects = gc.isenabled()
+    gc.disable()  # it would search the tuples of the boxes again and again for cycles, which cannot be there
     try:
         return msgspec.json.decode(payload, type=CocoFile)
     except msgspec.DecodeError as error:
         raise DataError(f"{path}: {_explained(payload, error)}", "repair the file or download it again") from error
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _explained(payload: bytes, error: msgspec.DecodeError) -> str:

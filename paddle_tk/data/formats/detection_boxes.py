@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from paddle_tk.data.boxes import Boxes
+from paddle_tk.data.boxes import Boxes, BoxTable
 from paddle_tk.errors import DataError
 
 
@@ -48,24 +48,16 @@ def spans_area(corners: np.ndarray) -> np.ndarray:
     return spans
 
 
-def grouped(boxes: Boxes, rows: np.ndarray, count: int) -> list[Boxes]:
-    """Sorts the boxes of a whole split by image.
+def grouped(boxes: Boxes, rows: np.ndarray, count: int) -> BoxTable:
+    """Sorts the boxes of a whole split by image; those of one image keep their order.
 
     Args:
         boxes: All of them.
         rows: int64, (n,): each box's image, 0..count-1.
         count: The number of images.
-
-    Returns:
-        One ``Boxes`` per image, in the order given: views of one sorted copy.
     """
-    ordered = boxes.select(np.argsort(rows, kind="stable"))
-    ends = np.cumsum(np.bincount(rows, minlength=count)).tolist()
-    starts = [0, *ends][:-1]
-    return [
-        Boxes(ordered.xyxy[a:b], ordered.class_ids[a:b], ordered.crowd[a:b], ordered.difficult[a:b], ordered.areas[a:b])
-        for a, b in zip(starts, ends, strict=True)
-    ]
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(rows, minlength=count))])
+    return BoxTable(boxes.select(np.argsort(rows, kind="stable")), starts)
 
 
 def first_repeated(values: Sequence[object]) -> int | None:

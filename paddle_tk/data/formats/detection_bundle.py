@@ -25,9 +25,10 @@ class Annotated:
         root: The dataset's folder; paths are fingerprinted relative to it.
         splits: "train", and "val" and "test" where they are published.
         classes: Class names in the order of the class ids.
-        files: Every readable image by path.
+        files: Every readable image by path; not needed where the digest is known.
         skipped: Images that cannot be decoded and were left out.
         notes: What else was left out, for the user.
+        content_sha256: What ``content_digest`` returns, where it is known.
     """
 
     root: Path
@@ -36,6 +37,7 @@ class Annotated:
     files: Mapping[str, ImageFile]
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    content_sha256: str | None = None
 
 
 def detection_bundle(
@@ -70,7 +72,7 @@ def detection_bundle(
         source=source,
         licence=licence,
         fingerprint=fingerprint(
-            _content_digest(found),
+            found.content_sha256 or content_digest(found),
             val_fraction=None if "val" in found.splits else val_fraction,
             test_fraction=None if "test" in found.splits else test_fraction,
             split_seed=split_seed,
@@ -84,7 +86,7 @@ def _check(found: Annotated, name: str) -> None:
     for part, split in found.splits.items():
         if not len(split):
             raise DataError(f"{found.root} has no images in its {part} split", "add images, or remove the empty split")
-    if not any(len(boxes) for boxes in found.splits["train"].annotations):
+    if not found.splits["train"].annotations.counts().any():
         raise DataError(
             f"not one box is annotated in the {len(found.splits['train'])} training images of {found.root}",
             f"check that it is a dataset in the {name} layout",
@@ -106,7 +108,7 @@ def _draw(split: DetectionSplit, fraction: float, seed: int, purpose: int) -> tu
         return stratified_split(np.zeros(len(split), np.int64), fraction, seed=seed, purpose=purpose)
 
 
-def _content_digest(found: Annotated) -> str:
+def content_digest(found: Annotated) -> str:
     """Returns the SHA-256 over classes, images (relative path, length) and boxes: moving the folder changes nothing."""
     content = {
         name: {
@@ -123,9 +125,6 @@ def _file_row(found: Annotated, path: str) -> list[str | int]:
 
 
 def _boxes_digest(split: DetectionSplit) -> str:
-    every = split.annotations
-    return array_digest(
-        split.sizes,
-        np.array([len(boxes) for boxes in every], np.int64),
-        *(np.concatenate([getattr(boxes, field.name) for boxes in every]) for field in fields(Boxes)),
-    )
+    every = split.annotations.merged()
+    columns = (getattr(every, field.name) for field in fields(Boxes))
+    return array_digest(split.sizes, split.annotations.counts(), *columns)

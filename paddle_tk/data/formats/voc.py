@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from paddle_tk.data.boxes import Boxes, DetectionSplit, check_size
+from paddle_tk.data.boxes import Boxes, BoxTable, DetectionSplit, check_size
 from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.formats.detection_boxes import checked_classes, clipped_corners, first_repeated, grouped
 from paddle_tk.data.formats.detection_bundle import Annotated, detection_bundle
@@ -190,7 +190,7 @@ def _boxes(
     rows: np.ndarray,
     sizes: np.ndarray,
     classes: Sequence[str],
-) -> list[Boxes]:
+) -> BoxTable:
     class_ids = {name: index for index, name in enumerate(classes)}
     for row, found in zip(rows, objects, strict=True):
         if found.name not in class_ids:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from paddle_tk.data.boxes import Boxes, DetectionSplit
+from paddle_tk.data.boxes import Boxes, BoxTable, DetectionSplit
 from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.formats.detection_boxes import clipped_corners, first_repeated, grouped
 from paddle_tk.data.formats.detection_bundle import Annotated, detection_bundle
@@ -145,7 +145,7 @@ def _split(
     return DetectionSplit(list(lines), sizes, _boxes(every, rows, sizes))
 
 
-def _boxes(lines: Sequence[_Line], rows: np.ndarray, sizes: np.ndarray) -> list[Boxes]:
+def _boxes(lines: Sequence[_Line], rows: np.ndarray, sizes: np.ndarray) -> BoxTable:
     shares = np.array([line.values for line in lines], np.float64).reshape(-1, 4)
     low, high = shares[:, :2] - shares[:, 2:] / 2, shares[:, :2] + shares[:, 2:] / 2
     over = np.flatnonzero((low < -_TOLERANCE).any(axis=1) | (high > 1 + _TOLERANCE).any(axis=1))

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from paddle_tk.data import verify
 from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.datasets import load_dataset
 from paddle_tk.data.home import cache_folder
@@ -189,6 +190,22 @@ def test_image_folder_shortens_the_list_when_many_images_are_unreadable(tmp_path
         damage(tmp_path / "a" / f"bild {i:03d}.png")
     with pytest.raises(DataError, match=r"8 image file\(s\) cannot be decoded: .*bild 004\.png and 3 more"):
         load(tmp_path)
+
+
+def test_image_folder_names_every_unreadable_image_when_they_are_decoded_in_several_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "_AT_ONCE", 3)
+    fill(tmp_path, {"a": 10, "b": 10})
+    for name in ("a/bild 000.png", "a/bild 009.png", "b/bild 004.png"):
+        damage(tmp_path / name)
+    for _ in range(2):  # the second time from the cache
+        skipped = load(tmp_path, skip_unreadable=True).skipped
+        assert [str(Path(path).relative_to(tmp_path)) for path in skipped] == [
+            "a/bild 000.png",
+            "a/bild 009.png",
+            "b/bild 004.png",
+        ]
 
 
 def test_image_folder_raises_when_skipping_leaves_a_class_empty(tmp_path: Path) -> None:
