@@ -196,6 +196,7 @@ class TrainResult:
         seconds: Wall time of all attempts together, evaluation included.
         images_per_second: Training images per second of training time, evaluation excluded.
         history: One entry per epoch.
+        balance: What was done about unequal classes; empty: nothing was asked for.
     """
 
     task: str
@@ -210,10 +211,11 @@ class TrainResult:
     config_sha256: str
     best_checkpoint: str = ""
     history: tuple[Mapping[str, Any], ...] = ()
+    balance: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain JSON types, without the history, which has a file of its own."""
-        return {k: v for k, v in asdict(self).items() if k != "history"}
+        """Returns plain JSON types, without the history, which has a file of its own, and an empty balance."""
+        return {k: v for k, v in asdict(self).items() if k != "history" and (v or k != "balance")}
 
 
 @dataclass(frozen=True)

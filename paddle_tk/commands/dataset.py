@@ -12,10 +12,24 @@ from paddle_tk.errors import BadInput
 
 _DESCRIPTION = """Work on datasets; each action has a --help of its own.
 
-  python tools/dataset.py convert --data digits_detection --to yolo --output digits_yolo"""
+  python tools/dataset.py info
+  python tools/dataset.py setup coco128
+  python tools/dataset.py clean coco128
+  python tools/dataset.py convert --data digits_detection --to yolo --output digits_yolo
+  python tools/dataset.py validate --from yolo --root my_yolo --fix
+  python tools/dataset.py mini --data cifar10 --samples 50 --val 0.2 --output mini
+  python tools/dataset.py balance --data coco128 --plot classes.png"""
 
 # Action to the module of its ``<action>_action(argv)``, which is imported on use: some need libraries of their own.
-_ACTIONS: Mapping[str, str] = {"convert": "dataset_convert"}
+_ACTIONS: Mapping[str, str] = {
+    "info": "dataset_fetch",
+    "setup": "dataset_fetch",
+    "clean": "dataset_fetch",
+    "balance": "dataset_balance",
+    "convert": "dataset_convert",
+    "mini": "dataset_mini",
+    "validate": "dataset_check",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -39,8 +39,8 @@ def convert_action(argv: Sequence[str]) -> int:
         "--lossy", action="store_true", help="give up crowd regions and difficult flags that the format cannot hold"
     )
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be decoded")
-    parser.add_argument("--val-fraction", type=_fraction, default=0.1, metavar="F", help="where no val is published")
-    parser.add_argument("--test-fraction", type=_fraction, default=0.2, metavar="F", help="where no test is published")
+    parser.add_argument("--val-fraction", type=share, default=0.1, metavar="F", help="where no val is published")
+    parser.add_argument("--test-fraction", type=share, default=0.2, metavar="F", help="where no test is published")
     parser.add_argument("--split-seed", type=int, default=0, metavar="N", help="of splits that are drawn (default: 0)")
     parser.add_argument("--json", type=Path, metavar="F", help="also write the counts as JSON")
     return run_command(parser, _convert, argv)
@@ -48,7 +48,7 @@ def convert_action(argv: Sequence[str]) -> int:
 
 def _convert(arguments: argparse.Namespace, output: Output) -> int:
     target = arguments.output.expanduser().resolve()
-    _require_apart(target, arguments.root)
+    require_apart(target, arguments.root)
     replaced = require_replaceable(target, _earlier_files(target), "conversion")
     bundle = load_dataset(
         arguments.data,
@@ -98,7 +98,7 @@ def _report(done: Conversion, output: Output) -> None:
         output.warn(f"{done.decimals} box(es) with a side below a pixel keep decimals, which not every reader expects")
 
 
-def _require_apart(target: Path, root: str | None) -> None:
+def require_apart(target: Path, root: str | None) -> None:
     """Refuses to replace the dataset that is being read."""
     source = Path(root).expanduser().resolve() if root is not None else None
     if source is not None and (target == source or target in source.parents):
@@ -114,7 +114,7 @@ def _earlier_files(folder: Path) -> frozenset[str] | None:
         return None
 
 
-def _fraction(text: str) -> float:
+def share(text: str) -> float:
     """Parses a share above 0 and below 1."""
     try:
         value = float(text)

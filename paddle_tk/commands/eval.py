@@ -147,6 +147,7 @@ def _top1_table(found: ClassificationEvaluation) -> Table:
     table.add_section()
     for name, value in found.accuracy.items():
         table.add_row(f"all, {name.replace('top', 'top-')}", f"{value:.4f}", str(found.n))
+    table.add_row("all, macro recall", f"{found.macro_recall:.4f}", str(found.n))
     return table
 
 

@@ -42,7 +42,7 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
 
         train_worker(arguments.worker, rank, output)
         return _done(arguments.worker, output)
-    loaded = _load(arguments)
+    loaded = _load(arguments, output)
     opened: list[Run] = []
 
     def open_folder() -> Run:
@@ -68,11 +68,17 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
     return code
 
 
-def _load(arguments: argparse.Namespace) -> LoadedConfig:
+def _load(arguments: argparse.Namespace, output: Output) -> LoadedConfig:
     path = arguments.config
     if path is None and arguments.resume not in (None, "auto"):
         path = require_run(Path(arguments.resume)) / CONFIG
-    return load_config(path, all_overrides(arguments))
+    loaded = load_config(path, all_overrides(arguments))
+    if loaded.config.data.name != "auto":
+        return loaded
+    from paddle_tk.pipelines.auto_data import resolve_auto
+
+    # Processes that a launcher has started would all download at once.
+    return resolve_auto(loaded, path, all_overrides(arguments), output, may_fetch=own_rank() is None)
 
 
 def _start(run: Run, loaded: LoadedConfig, arguments: argparse.Namespace, output: Output) -> int:

@@ -43,7 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _body(arguments: argparse.Namespace, output: Output) -> int:
     dataset = [f"data={arguments.dataset}"] if arguments.dataset is not None else []
-    config = load_config(arguments.config, [*dataset, *all_overrides(arguments)]).config
+    overrides = [*dataset, *all_overrides(arguments)]
+    loaded = load_config(arguments.config, overrides)
+    if loaded.config.data.name == "auto":
+        from paddle_tk.pipelines.auto_data import resolve_auto
+
+        loaded = resolve_auto(loaded, arguments.config, overrides, output, may_fetch=True)
+    config = loaded.config
     if arguments.keep is not None:
         require_replaceable(arguments.keep, None, "validation")
     began = time.perf_counter()

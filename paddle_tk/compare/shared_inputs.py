@@ -51,6 +51,7 @@ def check_comparable(config: Config) -> None:
         ("data.batch_size", config.data.batch_size, config.data.plain_batch_size),
         ("trainer.early_stopping_patience", trainer.early_stopping_patience, None),
         ("data.multi_scale", config.data.multi_scale, None),
+        ("data.balance", config.data.balance, "none"),
     ):
         if found != needed:
             told = "null" if needed is None else needed

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from paddle_tk.config.compare_schema import CompareConfig, DecideConfig, ReportConfig
-from paddle_tk.config.section import NOT_IDENTITY, Auto, Section
+from paddle_tk.config.section import ADDED_LATER, NOT_IDENTITY, Auto, Section
 from paddle_tk.config.trainer_schema import TrainerConfig
 
 
@@ -90,6 +90,24 @@ class DataConfig(Section):
         None, min_length=2, max_length=2, description="detection: [min, max] factor of each batch's size; null: none"
     )
     skip_unreadable: bool = Field(False, description="go on without images that cannot be decoded")
+    balance: Literal["none", "auto", "oversample", "undersample", "class_weights", "focal", "balanced_sampler"] = Field(
+        "none", description="what is done about unequal classes in training", json_schema_extra=ADDED_LATER
+    )
+    class_weighting: Literal["effective", "inverse"] = Field(
+        "effective",
+        description="class_weights: by effective number of samples, or 1 / n",
+        json_schema_extra=ADDED_LATER,
+    )
+    focal_gamma: float = Field(
+        2.0, ge=0.5, le=10, description="focal: exponent of the loss", json_schema_extra=ADDED_LATER
+    )
+    repeat_threshold: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="detection, oversample: share of images below which a class is repeated; null: the median class's",
+        json_schema_extra=ADDED_LATER,
+    )
 
     @property
     def plain_batch_size(self) -> int:

@@ -73,9 +73,10 @@ def convert(
     *,
     link: bool = False,
     lossy: bool = False,
+    splits: Sequence[str] = SPLITS,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Conversion:
-    """Writes images and annotations of all splits into an empty folder.
+    """Writes images and annotations of all splits, or of those named, into an empty folder.
 
     Splits, class order and every class id stay; boxes keep within 0.5 px (VOC), 1e-6 of the image's side (YOLO) or
     exactly (COCO). Images are never encoded anew. Their names stay unless two have the same stem.
@@ -86,32 +87,33 @@ def convert(
         to: The format.
         link: Hard links instead of copies of the images.
         lossy: Go on although crowd regions or difficult flags get lost. Mask areas are dropped in any case.
+        splits: Names of the splits to write, "train" among them.
         advance: Called with the number of images done.
 
     Raises:
         DataError: The dataset has no boxes, or something that the format cannot hold.
         BadInput: A hard link cannot be made.
     """
-    splits = _detection_splits(bundle)
-    lost = _lost(splits, to)
+    parts = _detection_splits(bundle, splits)
+    lost = _lost(parts, to)
     grave = {what: count for what, count in lost.items() if what != "areas"}
     if grave and not lossy:
         told = " and ".join(f"{count} {_NAMES[what]}" for what, count in grave.items())
         raise DataError(f"{to} cannot hold {told} of {bundle.name}", "convert to coco, or give them up with --lossy")
     _check_names(bundle.classes, to)
     if "crowd" in lost:
-        splits = {name: _without_crowd(split) for name, split in splits.items()}
-    names = file_names(splits)
-    for name, split in splits.items():
+        parts = {name: _without_crowd(split) for name, split in parts.items()}
+    names = file_names(parts)
+    for name, split in parts.items():
         _copy_images(split, names[name], folder / _IMAGE_FOLDERS[to].format(split=name), link, advance)
-    _WRITERS[to](bundle, splits, names, folder)
+    _WRITERS[to](bundle, parts, names, folder)
     done = Conversion(
         to=to,
         classes=bundle.classes,
-        images={name: len(split) for name, split in splits.items()},
-        boxes={name: sum(map(len, split.annotations)) for name, split in splits.items()},
+        images={name: len(split) for name, split in parts.items()},
+        boxes={name: sum(map(len, split.annotations)) for name, split in parts.items()},
         lost=lost,
-        decimals=sum(map(_fractional, splits.values())) if to == "voc" else 0,
+        decimals=sum(map(_fractional, parts.values())) if to == "voc" else 0,
     )
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     write_json(folder / RECORD, {"made_by": MADE_BY, **done.to_dict(), "files": [*files, RECORD]})
@@ -139,9 +141,9 @@ def file_names(splits: Mapping[str, DetectionSplit]) -> dict[str, list[str]]:
 _NAMES = {"crowd": "crowd region(s)", "difficult": "difficult flag(s)", "areas": "mask area(s)"}
 
 
-def _detection_splits(bundle: DatasetBundle) -> dict[str, DetectionSplit]:
+def _detection_splits(bundle: DatasetBundle, names: Sequence[str]) -> dict[str, DetectionSplit]:
     splits = {}
-    for name in SPLITS:
+    for name in names:
         split = bundle.splits[name]
         if not isinstance(split, DetectionSplit):
             raise DataError(f"{bundle.name} is a {bundle.kind} dataset and has no boxes", "name a detection dataset")
@@ -222,7 +224,7 @@ def _write_voc(bundle: DatasetBundle, splits: _Splits, names: _Names, folder: Pa
         for i, stem in enumerate(stems[name]):
             text = voc_xml(names[name][i], split.sizes[i].tolist(), split.boxes(i), bundle.classes)
             (annotations / f"{stem}.xml").write_text(text, encoding="utf-8")
-    _write_lines(lists / "trainval.txt", [*stems["train"], *stems["val"]])
+    _write_lines(lists / "trainval.txt", [*stems["train"], *stems.get("val", [])])
     _write_lines(folder / "labels.txt", bundle.classes)
 
 

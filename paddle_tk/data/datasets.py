@@ -6,12 +6,14 @@ from dataclasses import replace
 
 from paddle_tk.data.bundle import DatasetBundle, fingerprint
 from paddle_tk.data.splits import stratified_subset
+from paddle_tk.errors import BadInput
 from paddle_tk.registry import Registry
 
 DATASETS = Registry("dataset")
 DATASETS.add("digits", "paddle_tk.data.formats.digits:load_digits")
 DATASETS.add("cifar10", "paddle_tk.data.formats.cifar:load_cifar10")
 DATASETS.add("image_folder", "paddle_tk.data.formats.image_folder:load_image_folder")
+DATASETS.add("imagenet1k", "paddle_tk.data.formats.image_folder:load_imagenet1k")
 DATASETS.add("digits_detection", "paddle_tk.data.formats.digits_detection:load_digits_detection")
 DATASETS.add("coco", "paddle_tk.data.formats.coco:load_coco")
 DATASETS.add("voc", "paddle_tk.data.formats.voc:load_voc")
@@ -46,6 +48,8 @@ def load_dataset(
         BadInput: The name is unknown.
         DataError: The dataset is missing, damaged or laid out in another way.
     """
+    if name == "auto":  # resolved before a training begins; see pipelines.auto_data
+        raise BadInput("data=auto is for tools/train.py and tools/validate.py", "name the dataset: data=NAME")
     bundle: DatasetBundle = DATASETS.load(name)(
         root=root,
         val_fraction=val_fraction,

@@ -19,6 +19,7 @@ import paddle
 
 from paddle_tk.data.box_batches import pad_targets
 from paddle_tk.data.box_transforms import BoxEvalTransform, BoxTrainTransform
+from paddle_tk.data.epoch_order import EpochOrder, PlainOrder
 from paddle_tk.data.samples import Reader, Sample, Split, Transform, sample_reader
 from paddle_tk.data.shares import Share
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
@@ -31,7 +32,7 @@ Key = tuple[int, int, int]
 
 
 class _Samples(paddle.io.Dataset):
-    """Maps (epoch, step, index) to (image, label or targets), or to the failure as text, which travels where an
+    """Maps (epoch, step, draw) to (image, label or targets), or to the failure as text, which travels where an
     exception would not.
 
     An exception in Paddle's loading thread leaves the training process waiting forever.
@@ -49,7 +50,9 @@ class _Samples(paddle.io.Dataset):
         except DataError as error:
             return [error.problem, error.fix]
         except Exception:
-            return [f"image {self._split.name(key[2])} could not be prepared:\n{traceback.format_exc()}"]
+            return [
+                f"image {self._split.name(key[2] % len(self._split))} could not be prepared:\n{traceback.format_exc()}"
+            ]
 
 
 def _collate(samples: Sequence[Sample | list[str]]) -> list[Any]:
@@ -63,7 +66,7 @@ def _collate(samples: Sequence[Sample | list[str]]) -> list[Any]:
 
 
 class _Keys(paddle.io.BatchSampler):
-    """The batches of one pass from batch ``first`` of the epoch, each a list of (epoch, step, index)."""
+    """The batches of one pass from batch ``first`` of the epoch, each a list of (epoch, step, draw)."""
 
     def __init__(self, batches: Sequence[np.ndarray], epoch: int, first: int) -> None:
         self._batches = batches
@@ -92,15 +95,16 @@ class _Loader:
         num_workers: int,
         prefetch_factor: int,
         share: Share | None,
+        images: int | None = None,
     ) -> None:
         if share is not None and share.whole != batch_size:
             raise ValueError(f"{share.sizes} images of the processes do not make a batch of {batch_size}")
-        if drop_last and len(split) < batch_size:
+        n = self._images = len(split) if images is None else images
+        if drop_last and n < batch_size:
             raise BadInput(
-                f"data.batch_size={batch_size} leaves no whole batch in {len(split)} images",
-                f"choose a batch size of at most {len(split)}",
+                f"data.batch_size={batch_size} leaves no whole batch in {n} images",
+                f"choose a batch size of at most {n}",
             )
-        n = len(split)
         whole = n // batch_size if drop_last else -(-n // batch_size)
         self.batches_per_epoch = whole if limit_batches is None else min(whole, limit_batches)
         self.stop_when: Callable[[], bool] | None = None
@@ -115,7 +119,7 @@ class _Loader:
         """Returns how many images batch ``step`` of an epoch has; the last may be smaller."""
         if not 0 <= step < self.batches_per_epoch:
             raise ValueError(f"step must be from 0 to {self.batches_per_epoch - 1}, got {step}")
-        return min(self._batch_size, len(self.split) - step * self._batch_size)
+        return min(self._batch_size, self._images - step * self._batch_size)
 
     def own_samples(self, step: int) -> tuple[int, int]:
         """Returns where this process's images begin and end in batch ``step``; equal: it has none of its own."""
@@ -221,6 +225,7 @@ class TrainLoader(_Loader):
         prefetch_factor: Batches each worker prepares ahead.
         share: This process's part of every batch, which then has ``batch_size`` images of all processes together; None:
             all of it.
+        order: Which images an epoch shows, and in which order; None: each once, shuffled.
 
     Attributes:
         split: The images.
@@ -244,7 +249,9 @@ class TrainLoader(_Loader):
         num_workers: int = 0,
         prefetch_factor: int = 2,
         share: Share | None = None,
+        order: EpochOrder | None = None,
     ) -> None:
+        self._order = PlainOrder(len(split)) if order is None else order
         super().__init__(
             split,
             transform,
@@ -255,6 +262,7 @@ class TrainLoader(_Loader):
             num_workers=num_workers,
             prefetch_factor=prefetch_factor,
             share=share,
+            images=len(self._order),
         )
         self._epoch, self._step = 0, 0
 
@@ -277,8 +285,7 @@ class TrainLoader(_Loader):
         Raises:
             DataError: An image has become unreadable since it was verified.
         """
-        order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self.split))
-        return self._read(order, self._epoch, self._step)
+        return self._read(self._order.draws(self._seed, self._epoch), self._epoch, self._step)
 
 
 class EvalLoader(_Loader):

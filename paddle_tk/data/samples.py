@@ -38,7 +38,7 @@ class SampleRandom:
 
 
 def sample_reader(split: Split, transform: Transform, seed: int) -> Reader:
-    """Returns what makes the sample of (epoch, step, index); for one thread at a time.
+    """Returns what makes the sample of (epoch, step, draw), see ``epoch_order``; for one thread at a time.
 
     Args:
         split: The images.
@@ -49,18 +49,21 @@ def sample_reader(split: Split, transform: Transform, seed: int) -> Reader:
     Raises:
         ValueError: A transform for boxes meets a split without them, or the other way round.
     """
-    random = SampleRandom(seed)
+    random, n = SampleRandom(seed), len(split)
     if isinstance(split, BoxedImages):
         if isinstance(transform, BoxTrainTransform):
-            return lambda epoch, step, index: transform(
-                split, index, random.at(epoch, index), epoch=epoch, size=transform.size_at(seed, epoch, step)
+            return lambda epoch, step, draw: transform(
+                split, draw % n, random.at(epoch, draw), epoch=epoch, size=transform.size_at(seed, epoch, step)
             )
         if isinstance(transform, BoxEvalTransform):
-            return lambda epoch, step, index: transform(split.image(index), split.boxes(index))
+            return lambda epoch, step, draw: transform(split.image(draw), split.boxes(draw))
     else:
         labels = split.labels
         if isinstance(transform, TrainTransform):
-            return lambda epoch, step, i: (transform(split.image(i), random.at(epoch, i)), labels[i])
+            return lambda epoch, step, draw: (
+                transform(split.image(draw % n), random.at(epoch, draw)),
+                labels[draw % n],
+            )
         if isinstance(transform, EvalTransform):
             return lambda epoch, step, i: (transform(split.image(i)), labels[i])
     raise ValueError(f"{type(transform).__name__} is no transform for a {type(split).__name__}")

@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 
 from paddle_tk.data.loader import EvalLoader
-from paddle_tk.metrics.accuracy import TopK, confusion_matrix
+from paddle_tk.metrics.accuracy import TopK, confusion_matrix, macro_recall
 from paddle_tk.models.losses import ClassificationLoss
 from paddle_tk.runtime.base import Array, Predictor, require_finite
 from paddle_tk.types import Measurement
@@ -54,6 +54,11 @@ class ClassificationEvaluation:
         """Images loaded and predicted per second."""
         return self.n / max(self.seconds, 1e-9)
 
+    @property
+    def macro_recall(self) -> float:
+        """The mean over the classes of the share of their images that are recognised, 0..1."""
+        return macro_recall(self.confusion)
+
     def per_class(self) -> dict[str, dict[str, float | int | None]]:
         """Returns, by class name, "top1" (the share of its images that are recognised, None without images) and "n"."""
         right, n = np.diag(self.confusion), self.confusion.sum(axis=1)
@@ -66,6 +71,7 @@ class ClassificationEvaluation:
         """Returns plain JSON types."""
         return {
             **self.accuracy,
+            "macro_recall": self.macro_recall,
             "n": self.n,
             "loss": self.loss,
             "label_smoothing": self.label_smoothing,
@@ -78,8 +84,9 @@ class ClassificationEvaluation:
 
     def measurements(self) -> tuple[Measurement, ...]:
         """Returns the figures as measurements."""
-        units = {**dict.fromkeys(self.accuracy, "share"), "loss": "nats", "images_per_second": "images/s"}
-        values = {**self.accuracy, "loss": self.loss, "images_per_second": self.images_per_second}
+        shares = {**self.accuracy, "macro_recall": self.macro_recall}
+        units = {**dict.fromkeys(shares, "share"), "loss": "nats", "images_per_second": "images/s"}
+        values = {**shares, "loss": self.loss, "images_per_second": self.images_per_second}
         return tuple(Measurement(k, v, units[k], self.n, "measured", device=self.device) for k, v in values.items())
 
 

@@ -130,6 +130,23 @@ def confusion_matrix(
     return counts.astype(np.int64).reshape(num_classes, num_classes)
 
 
+def macro_recall(confusion: np.ndarray[Any, Any]) -> float:
+    """Returns the mean over the classes of the share of their samples that are recognised, 0..1.
+
+    Every class counts the same however many samples it has; one without samples is left out.
+
+    Args:
+        confusion: Counts (C, C); row: true class, column: predicted class.
+
+    Raises:
+        ValueError: There are no samples.
+    """
+    n = confusion.sum(axis=1)
+    if not n.any():
+        raise ValueError("no samples were counted")
+    return float((np.diag(confusion)[n > 0] / n[n > 0]).mean())
+
+
 def _check_ids(what: str, ids: np.ndarray[Any, Any], classes: int) -> None:
     if len(ids) and (ids.min() < 0 or ids.max() >= classes):
         raise ValueError(f"{what}s must be in 0..{classes - 1}, got {ids.min()}..{ids.max()}")

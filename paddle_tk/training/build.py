@@ -12,8 +12,10 @@ import paddle
 
 from paddle_tk.config.schema import Config
 from paddle_tk.console import Output
+from paddle_tk.data.balance import Balance, plan_balance
 from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.datasets import load_dataset
+from paddle_tk.data.epoch_order import EpochOrder
 from paddle_tk.data.loader import EvalLoader, TrainLoader, choose_workers
 from paddle_tk.data.shares import Share
 from paddle_tk.errors import BadInput, some
@@ -97,20 +99,22 @@ def build_trainer(
     bundle = _checked_dataset(config, kind, output)
     check_same(parallel, bundle, config_sha256)
     batches = share_batches(config, folder, parallel, output)
-    check_shares(batches, len(bundle.splits["train"]))
+    balance = build_balance(config, bundle, output)
+    check_shares(batches, len(bundle.splits["train"] if balance.order is None else balance.order))
     num_classes = class_count(config, bundle)
     seed_everything(config.seed)
     network = build_network(config, kind, num_classes, output)
-    loaders = build_loaders(config, kind, bundle, batches.share, 1 if parallel is None else parallel.place.local_world)
+    local = 1 if parallel is None else parallel.place.local_world
+    loaders = build_loaders(config, kind, bundle, batches.share, local, balance.order)
     use_fast_kernels(config, network, device)
     if adapt is not None:
         adapt(network, bundle)
     join_network(config, network, parallel)
     recompute_layers(config, network, output)
-    step = build_step(config, kind, network, bundle.classes, parallel)
+    step = build_step(config, kind, network, bundle.classes, parallel, balance)
     model = _build_model(config, network, step, loaders.train, batches.accumulate, device, output, together)
     return Trainer(
-        settings=_settings(config, folder, config_sha256, bundle, batches),
+        settings=_settings(config, folder, config_sha256, bundle, batches, balance),
         model=model,
         train_data=loaders.train,
         val_data=loaders.val,
@@ -133,7 +137,7 @@ def _checked_dataset(config: Config, kind: TaskKind, output: Output) -> DatasetB
 
 
 def _settings(
-    config: Config, folder: Path, config_sha256: str, bundle: DatasetBundle, batches: Batches
+    config: Config, folder: Path, config_sha256: str, bundle: DatasetBundle, batches: Batches, balance: Balance
 ) -> TrainerSettings:
     return TrainerSettings(
         folder=folder,
@@ -148,6 +152,7 @@ def _settings(
         dataset_name=bundle.name,
         dataset_fingerprint=bundle.fingerprint,
         config_sha256=config_sha256,
+        balance=balance.to_dict() if balance.asked != "none" else {},
     )
 
 
@@ -165,6 +170,26 @@ def build_dataset(config: Config, output: Output) -> DatasetBundle:
     sizes = ", ".join(f"{name} {len(split)}" for name, split in bundle.splits.items())
     output.say(f"dataset {bundle.name}: {len(bundle.classes)} classes, {sizes}")
     return bundle
+
+
+def build_balance(config: Config, bundle: DatasetBundle, output: Output) -> Balance:
+    """Decides what is done about unequal classes, and says it where the config asks for something.
+
+    Raises:
+        BadInput: A method that is not for the task.
+    """
+    data = config.data
+    balance = plan_balance(
+        bundle.splits["train"],
+        bundle.classes,
+        data.balance,
+        weighting=data.class_weighting,
+        gamma=data.focal_gamma,
+        threshold=data.repeat_threshold,
+    )
+    if balance.asked != "none":
+        output.say(balance.line())
+    return balance
 
 
 def class_count(config: Config, bundle: DatasetBundle) -> int:
@@ -216,7 +241,12 @@ def recompute_layers(config: Config, network: paddle.nn.Layer, output: Output) -
 
 
 def build_loaders(
-    config: Config, kind: TaskKind, bundle: DatasetBundle, share: Share | None = None, local_processes: int = 1
+    config: Config,
+    kind: TaskKind,
+    bundle: DatasetBundle,
+    share: Share | None = None,
+    local_processes: int = 1,
+    order: EpochOrder | None = None,
 ) -> Loaders:
     """Builds the three loaders, with workers and prefetch chosen for the machine where they are "auto".
 
@@ -226,6 +256,7 @@ def build_loaders(
         bundle: The dataset.
         share: This process's part of the batches; None: all of ``data.batch_size``.
         local_processes: Processes that share this machine's cores.
+        order: Which images a training epoch shows; None: each once.
     """
     data, trainer = config.data, config.trainer
     on_disk = any(split.on_disk for split in bundle.splits.values())
@@ -241,7 +272,9 @@ def build_loaders(
     few = _DEV_BATCHES if trainer.fast_dev_run else None
     limit = few or trainer.limit_train_batches
     return Loaders(
-        train=TrainLoader(bundle.splits["train"], augmented, seed=config.seed, limit_batches=limit, **shared),
+        train=TrainLoader(
+            bundle.splits["train"], augmented, seed=config.seed, limit_batches=limit, order=order, **shared
+        ),
         val=EvalLoader(bundle.splits["val"], still, limit_batches=few or trainer.limit_val_batches, **shared),
         test=EvalLoader(bundle.splits["test"], still, limit_batches=few, **shared),
     )

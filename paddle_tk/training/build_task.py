@@ -9,6 +9,7 @@ from paddle_tk import __version__
 from paddle_tk.config.load import all_fields, flatten
 from paddle_tk.config.schema import Config
 from paddle_tk.console import Output
+from paddle_tk.data.balance import Balance
 from paddle_tk.data.box_transforms import BoxEvalTransform, BoxTrainTransform
 from paddle_tk.data.bundle import DatasetBundle
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
@@ -29,12 +30,12 @@ _ONLY: dict[TaskKind, tuple[str, ...]] = {
     "classification": (
         *("model.stem", "model.dropout"),
         *("data.crop_padding", "data.random_resized_crop", "data.color_jitter", "data.rotation_degrees"),
-        *("trainer.label_smoothing", "trainer.mixup_alpha"),
+        *("trainer.label_smoothing", "trainer.mixup_alpha", "data.class_weighting", "data.focal_gamma"),
     ),
     "detection": (
         *("model.activation", "model.score_threshold", "model.nms_iou", "model.max_detections"),
         *("data.vertical_flip", "data.scale_jitter", "data.crop", "data.hsv", "data.mosaic", "data.mixup"),
-        *("data.mosaic_off_epochs", "data.multi_scale"),
+        *("data.mosaic_off_epochs", "data.multi_scale", "data.repeat_threshold"),
     ),
 }
 
@@ -152,9 +153,23 @@ def _pair(values: list[float] | None) -> tuple[float, float] | None:
 
 
 def build_step(
-    config: Config, kind: TaskKind, network: Any, classes: tuple[str, ...], parallel: Parallel | None = None
+    config: Config,
+    kind: TaskKind,
+    network: Any,
+    classes: tuple[str, ...],
+    parallel: Parallel | None = None,
+    balance: Balance | None = None,
 ) -> TaskStep:
-    """Returns the task's step; ``parallel``: the processes that take it together."""
+    """Returns the task's step.
+
+    Args:
+        config: The resolved config.
+        kind: What is trained.
+        network: A detector makes its own loss.
+        classes: Class names.
+        parallel: The processes that take the step together; None: this one alone.
+        balance: What is done about unequal classes; None: nothing.
+    """
     if kind == "detection":
         loss = network.make_loss()
         if parallel is not None:
@@ -169,7 +184,15 @@ def build_step(
         )
     trainer = config.trainer
     mix = Mixup(trainer.mixup_alpha, len(classes), config.seed, parallel) if trainer.mixup_alpha > 0 else None
-    return ClassificationStep(classes, label_smoothing=trainer.label_smoothing, mix=mix, parallel=parallel)
+    return ClassificationStep(
+        classes,
+        label_smoothing=trainer.label_smoothing,
+        mix=mix,
+        parallel=parallel,
+        class_weights=() if balance is None else balance.class_weights,
+        focal_gamma=0.0 if balance is None else balance.focal_gamma,
+        balanced=balance is not None and balance.active,
+    )
 
 
 def postprocessing(config: Config, network: Any) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class TrainerSettings:
         dataset_name: For the result.
         dataset_fingerprint: Of the images and splits; a checkpoint of other images is not resumed.
         config_sha256: For the result.
+        balance: What is done about unequal classes, for the result; empty: nothing was asked for.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class TrainerSettings:
     dataset_name: str
     dataset_fingerprint: str
     config_sha256: str
+    balance: Mapping[str, Any] = field(default_factory=dict)
 
 
 Ship = Callable[[Mapping[str, np.ndarray], Path], Mapping[str, np.ndarray]]
@@ -271,6 +273,7 @@ class Trainer:
             config_sha256=settings.config_sha256,
             best_checkpoint=f"{CHECKPOINTS}/{checkpoint}",
             history=tuple(self.model.history),
+            balance=settings.balance,
         )
 
 

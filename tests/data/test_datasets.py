@@ -24,10 +24,15 @@ def test_load_dataset_lists_the_known_names_when_the_name_is_unknown() -> None:
 
 
 def test_datasets_can_all_be_imported_when_listed() -> None:
-    classification = {"cifar10", "digits", "image_folder"}
+    classification = {"cifar10", "digits", "image_folder", "imagenet1k"}
     detection = {"coco", "coco128", "coco2017", "digits_detection", "voc", "yolo"}
     assert set(DATASETS.names()) == classification | detection
     assert all(callable(DATASETS.load(name)) for name in DATASETS)
+
+
+def test_load_dataset_says_where_auto_is_understood_when_it_was_not_resolved() -> None:
+    with pytest.raises(BadInput, match=r"data=auto is for tools/train\.py"):
+        load_dataset("auto", root=None, val_fraction=0.1, test_fraction=0.1, split_seed=0)
 
 
 def test_load_dataset_keeps_a_stratified_subset_of_train_only_when_max_samples_is_given() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from paddle_tk.data.boxes import DetectionSplit
 from paddle_tk.data.bundle import DatasetBundle
+from paddle_tk.data.catalog import shipped_entry
 from paddle_tk.data.formats.coco_boxes import coco_split, image_entry
 from paddle_tk.data.formats.coco_index import Listing, Source, folder_of, keep, read_before
 from paddle_tk.data.formats.coco_json import Category
@@ -28,8 +29,7 @@ _LAYOUT = (
 )
 _ROBOFLOW = "_annotations.coco.json"
 
-COCO2017_SOURCE = "T.-Y. Lin et al., Microsoft COCO: Common Objects in Context, 2014; https://cocodataset.org"
-COCO2017_LICENCE = "annotations CC BY 4.0; images under the Flickr terms that the annotation files name"
+_COCO2017 = shipped_entry("coco2017")
 # Two boxes of instances_train2017.json, as published, have a height of 0.
 COCO2017_FAULTS = frozenset({918, 2206849})
 
@@ -98,12 +98,15 @@ def load_coco2017(
     }
     missing = [source.file for source in sources.values() if not source.file.is_file()]
     if missing:
-        raise DataError(f"{missing[0]} does not exist", "give the folder of annotations/ with data.root=PATH")
+        raise DataError(
+            f"{missing[0]} does not exist",
+            "python tools/dataset.py setup coco2017, or give the folder of annotations/ with data.root=PATH",
+        )
     return detection_bundle(
         _read(folder, sources, skip_unreadable=skip_unreadable, known_faults=COCO2017_FAULTS),
         name="coco2017",
-        source=COCO2017_SOURCE,
-        licence=COCO2017_LICENCE,
+        source=_COCO2017.source,
+        licence=_COCO2017.licence,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         split_seed=split_seed,

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-import zipfile
-import zlib
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from paddle_tk.data.bundle import DatasetBundle
+from paddle_tk.data.catalog import class_names, shipped_entry
 from paddle_tk.data.formats.detection_bundle import detection_bundle
 from paddle_tk.data.formats.yolo import read_yolo
 from paddle_tk.data.formats.yolo_layout import YoloLayout, folder_images, stray_labels
 from paddle_tk.data.home import cache_folder, dataset_folder
 from paddle_tk.data.made_once import made_once
+from paddle_tk.data.unpack import unpack
 from paddle_tk.errors import DataError
 from paddle_tk.files import MIB, sha256_file
 
-SOURCE = "COCO128, the first 128 images of COCO train2017; https://cocodataset.org"
-LICENCE = "annotations CC BY 4.0; images under the Flickr terms that COCO names"
+_ENTRY = shipped_entry("coco128")
+COCO_CLASSES = class_names("coco128")
 ARCHIVE, FOLDER, PART = "coco128.zip", "coco128", "train2017"
 _SUFFIXES = {"images": ".jpg", "labels": ".txt"}
+# Label files that the archive holds without their images.
+COCO128_STRAYS = frozenset({"000000000656", "000000000659"})
 _MAX_BYTES = 256 * MIB  # the archive holds 22 MB; what unpacks to far more is another one
-COCO_CLASSES = (
-    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
-    *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow"),
-    *("elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee"),
-    *("skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard"),
-    *("tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple"),
-    *("sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch"),
-    *("potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard"),
-    *("cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors"),
-    *("teddy bear", "hair drier", "toothbrush"),
-)
 
 
 def load_coco128(
@@ -56,21 +46,27 @@ def load_coco128(
     Raises:
         DataError: It was not found or is damaged; the message names the file.
     """
-    folder = _folder(dataset_folder("coco128", root))
+    folder = coco128_folder(root)
     images = folder / "images" / PART
     layout = YoloLayout(folder, {"train": folder_images(images)}, COCO_CLASSES, stray_labels([images]))
     return detection_bundle(
         read_yolo(layout, skip_unreadable=skip_unreadable),
         name="coco128",
-        source=SOURCE,
-        licence=LICENCE,
+        source=_ENTRY.source,
+        licence=_ENTRY.licence,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         split_seed=split_seed,
     )
 
 
-def _folder(root: Path) -> Path:
+def coco128_folder(given: str | None) -> Path:
+    """Returns the folder of ``images`` and ``labels``; an archive is unpacked first. ``given``: as ``load_coco128``'s.
+
+    Raises:
+        DataError: It was not found, or the archive is damaged.
+    """
+    root = dataset_folder("coco128", given)
     for candidate in (root, root / FOLDER):
         if (candidate / "images" / PART).is_dir():
             return candidate
@@ -80,33 +76,20 @@ def _folder(root: Path) -> Path:
             return made_once(target, partial(_unpack, archive))
     raise DataError(
         f"COCO128 was not found at {root}",
-        f"put {ARCHIVE}, or the folder {FOLDER} it unpacks to, there, or give its place with data.root=PATH",
+        f"python tools/dataset.py setup coco128, or put {ARCHIVE} or the folder {FOLDER} it unpacks to there, or give "
+        "its place with data.root=PATH",
     )
 
 
 def _unpack(archive: Path, target: Path) -> None:
-    """Unpacks images and labels, each under its bare name, so that no entry can leave ``target``."""
-    fix = f"download {ARCHIVE} again"
-    try:
-        with zipfile.ZipFile(archive) as members:
-            wanted = [(info, kind) for info in members.infolist() if (kind := _kind(info.filename)) is not None]
-            if not wanted:
-                raise DataError(f"{archive} holds no {FOLDER}/images/{PART}/*.jpg", fix)
-            if sum(info.file_size for info, _ in wanted) > _MAX_BYTES:
-                raise DataError(f"{archive} would unpack to more than {_MAX_BYTES // MIB} MiB", fix)
-            for kind in _SUFFIXES:
-                (target / kind / PART).mkdir(parents=True)
-            for info, kind in wanted:
-                place = target / kind / PART / PurePosixPath(info.filename).name
-                with members.open(info) as source, place.open("wb") as copy:
-                    shutil.copyfileobj(source, copy)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        raise DataError(f"{archive} is damaged or no zip archive ({error})", fix) from error
+    """Unpacks images and labels; nothing else of the archive is wanted."""
+    if unpack(archive, target, max_bytes=_MAX_BYTES, place=_place).files == 0:
+        raise DataError(f"{archive} holds no {FOLDER}/images/{PART}/*.jpg", f"download {ARCHIVE} again")
 
 
-def _kind(name: str) -> str | None:
-    """Returns "images" or "labels" for the members that are used, None for all others."""
-    parts = PurePosixPath(name).parts
+def _place(path: PurePosixPath) -> PurePosixPath | None:
+    parts = path.parts
     if len(parts) != 4 or parts[0] != FOLDER or parts[2] != PART or parts[1] not in _SUFFIXES:
         return None
-    return parts[1] if parts[3].endswith(_SUFFIXES[parts[1]]) and not parts[3].startswith(".") else None
+    wanted = parts[3].endswith(_SUFFIXES[parts[1]]) and not parts[3].startswith(".")
+    return PurePosixPath(*parts[1:]) if wanted else None

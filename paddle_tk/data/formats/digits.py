@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from paddle_tk.data.bundle import ArraySplit, DatasetBundle, array_digest, fingerprint
+from paddle_tk.data.catalog import shipped_entry
 from paddle_tk.data.splits import TEST, VAL, stratified_split
 from paddle_tk.errors import DataError
 
-SOURCE = (
-    "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (test part), UCI Machine Learning "
-    "Repository, doi:10.24432/C50P49; as distributed with scikit-learn"
-)
-LICENCE = "CC BY 4.0"
+_ENTRY = shipped_entry("digits")
 _HIGHEST_LEVEL = 16
 
 
@@ -56,8 +53,8 @@ def load_digits(
             "test": whole.subset(test),
         },
         classes=tuple(str(digit) for digit in raw.target_names),
-        source=SOURCE,
-        licence=LICENCE,
+        source=_ENTRY.source,
+        licence=_ENTRY.licence,
         fingerprint=fingerprint(
             array_digest(images, labels),
             val_fraction=val_fraction,

@@ -11,23 +11,33 @@ import cv2
 import numpy as np
 
 from paddle_tk.data.bundle import DatasetBundle, fingerprint
+from paddle_tk.data.catalog import shipped_entry
 from paddle_tk.data.formats.coco import read_coco
 from paddle_tk.data.formats.coco_json import CocoWriter
 from paddle_tk.data.formats.detection_bundle import detection_bundle
 from paddle_tk.data.formats.digit_canvas import SIDE, Canvas, draw_canvas
-from paddle_tk.data.formats.digits import LICENCE
-from paddle_tk.data.formats.digits import SOURCE as DIGITS_SOURCE
 from paddle_tk.data.home import cache_folder
 from paddle_tk.data.made_once import made_once
 from paddle_tk.errors import DataError
 
-SOURCE = f"drawn here from: {DIGITS_SOURCE}"
+_ENTRY = shipped_entry("digits_detection")
 CANVASES = {"train": 400, "val": 60, "test": 120}
 # Another recipe is another dataset: whatever changes a pixel must change this number, which names the folder.
 RECIPE = 2
 _SEED = 20261
 _SHARES = {"train": 70, "val": 10, "test": 20}  # of the source digits of every class, in per cent
 _DIGEST = "content.sha256"
+
+
+def digits_detection_folder(root: str | None = None) -> Path:
+    """Returns the COCO dataset under ``$PADDLE_TK_HOME/cache``; it is drawn first where it is not there.
+
+    Raises:
+        DataError: A root was given.
+    """
+    if root is not None:
+        raise DataError(f"digits_detection is drawn and reads no folder, got data.root={root}", "drop data.root")
+    return made_once(cache_folder() / f"digits_detection-{RECIPE}", write_digits_detection)
 
 
 def load_digits_detection(
@@ -53,9 +63,7 @@ def load_digits_detection(
     Raises:
         DataError: A root was given, or the folder was damaged.
     """
-    if root is not None:
-        raise DataError(f"digits_detection is drawn and reads no folder, got data.root={root}", "drop data.root")
-    folder = made_once(cache_folder() / f"digits_detection-{RECIPE}", write_digits_detection)
+    folder = digits_detection_folder(root)
     try:
         content = (folder / _DIGEST).read_text(encoding="ascii")
         found = read_coco(folder, skip_unreadable=skip_unreadable)
@@ -66,8 +74,8 @@ def load_digits_detection(
     bundle = detection_bundle(
         found,
         name="digits_detection",
-        source=SOURCE,
-        licence=LICENCE,
+        source=_ENTRY.source,
+        licence=_ENTRY.licence,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         split_seed=split_seed,
@@ -81,7 +89,7 @@ def write_digits_detection(folder: Path) -> None:
     from sklearn.datasets import load_digits
 
     raw = load_digits()
-    writer = CocoWriter([str(name) for name in raw.target_names], SOURCE, LICENCE)
+    writer = CocoWriter([str(name) for name in raw.target_names], _ENTRY.source, _ENTRY.licence)
     digest = hashlib.sha256()
     (folder / "annotations").mkdir()
     for split, canvases in draw_digits_detection(raw.images.astype(np.int64), raw.target.astype(np.int64)).items():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from paddle_tk.data.bundle import DatasetBundle, FileSplit, fingerprint
+from paddle_tk.data.catalog import shipped_entry
 from paddle_tk.data.formats.folder_index import SUFFIXES, Listing, folder_index, list_classes
 from paddle_tk.data.home import dataset_folder
 from paddle_tk.data.splits import TEST, VAL, stratified_split
@@ -17,7 +18,7 @@ from paddle_tk.errors import DataError, some
 _LAYOUT = "expected root/{train,val,test}/<class>/*.jpg or root/<class>/*.jpg (also jpeg, png, bmp, webp)"
 _VAL_NAMES = ("val", "validation")
 
-__all__ = ["SUFFIXES", "load_image_folder"]
+__all__ = ["SUFFIXES", "load_image_folder", "load_imagenet1k"]
 
 
 def load_image_folder(
@@ -50,26 +51,73 @@ def load_image_folder(
             be decoded.
     """
     folder = dataset_folder("image_folder", root)
-    listings = _listings(folder)
+    fractions = {"val": val_fraction, "test": test_fraction}
+    return _bundle("image_folder", folder, _listings(folder), fractions, split_seed, skip_unreadable=skip_unreadable)
+
+
+def load_imagenet1k(
+    *,
+    root: str | None,
+    val_fraction: float,
+    test_fraction: float,
+    split_seed: int,
+    skip_unreadable: bool = False,
+) -> DatasetBundle:
+    """Reads ImageNet-1K as ``tools/dataset.py setup imagenet1k`` lays it out, or as it is commonly laid out.
+
+    The labels of its test images are not public and published figures are those of its 50,000 validation images. So
+    these are the "test" split, which is evaluated once, and "val", which ranks the epochs, is drawn from "train".
+
+    Args:
+        root: The folder of ``train/<wnid>/*`` and ``val/<wnid>/*``; None: ``$PADDLE_TK_HOME/datasets/imagenet1k``.
+        val_fraction: Share of the training images that becomes "val".
+        test_fraction: Without effect: the validation images are the test split.
+        split_seed: Seed of the validation split.
+        skip_unreadable: Leave out files that cannot be decoded and list them in the bundle.
+
+    Raises:
+        DataError: As of ``load_image_folder``, or one of the two folders is missing.
+    """
+    folder = dataset_folder("imagenet1k", root)
+    if not (folder / "train").is_dir() or not (folder / "val").is_dir():
+        raise DataError(
+            f"{folder} holds no folders train and val",
+            "python tools/dataset.py setup imagenet1k, or give their folder with data.root=PATH",
+        )
+    listings = {"train": _list(folder / "train"), "test": _list(folder / "val")}
+    fractions = {"val": val_fraction, "test": test_fraction}
+    return _bundle("imagenet1k", folder, listings, fractions, split_seed, skip_unreadable=skip_unreadable)
+
+
+def _bundle(
+    name: str,
+    folder: Path,
+    listings: Mapping[str, Listing],
+    fractions: Mapping[str, float],
+    split_seed: int,
+    *,
+    skip_unreadable: bool,
+) -> DatasetBundle:
     classes = tuple(sorted(listings["train"].classes))
     _check_classes(folder, listings, classes)
     bad = accepted(_unreadable(folder, listings), skip_unreadable=skip_unreadable)
     index = folder_index(folder, listings, frozenset(bad))
     splits = {name: FileSplit(index.paths[name], index.labels[name]) for name in listings}
-    for name, split in splits.items():
+    for part, split in splits.items():
         counts = np.bincount(split.labels, minlength=len(classes)).tolist()
-        _check_not_empty(listings[name].folder, dict(zip(classes, counts, strict=True)))
+        _check_not_empty(listings[part].folder, dict(zip(classes, counts, strict=True)))
+    entry = shipped_entry(name) if name == "imagenet1k" else None
     return DatasetBundle(
-        name="image_folder",
+        name=name,
         kind="classification",
-        splits=_with_drawn(splits, val_fraction, test_fraction, split_seed),
+        splits=_with_drawn(splits, fractions["val"], fractions["test"], split_seed),
         classes=classes,
-        source=f"image folder {folder.name}",
-        licence="not stated",
+        source=entry.source if entry is not None else f"image folder {folder.name}",
+        licence=entry.licence if entry is not None else "not stated",
         fingerprint=fingerprint(
             index.content_sha256,
-            val_fraction=None if "val" in listings else val_fraction,
-            test_fraction=None if "test" in listings else test_fraction,
+            val_fraction=None if "val" in listings else fractions["val"],
+            test_fraction=None if "test" in listings else fractions["test"],
             split_seed=split_seed,
         ),
         skipped=tuple(bad),

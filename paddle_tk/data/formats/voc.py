@@ -12,6 +12,7 @@ import numpy as np
 
 from paddle_tk.data.boxes import Boxes, BoxTable, DetectionSplit, check_size
 from paddle_tk.data.bundle import DatasetBundle
+from paddle_tk.data.catalog import class_names
 from paddle_tk.data.formats.detection_boxes import checked_classes, clipped_corners, first_repeated, grouped
 from paddle_tk.data.formats.detection_bundle import Annotated, detection_bundle
 from paddle_tk.data.formats.detection_files import ImageFile, examine_images, is_image, stat_image
@@ -19,10 +20,7 @@ from paddle_tk.data.formats.voc_xml import VocFile, VocObject, read_voc_file
 from paddle_tk.data.home import dataset_folder
 from paddle_tk.errors import DataError
 
-VOC_CLASSES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
-    *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
+VOC_CLASSES = class_names("voc")
 CLASS_FILES = ("labels.txt", "classes.txt")
 _LAYOUT = (
     "expected root/Annotations/*.xml, root/JPEGImages and, for published splits, "
@@ -89,7 +87,7 @@ def read_voc(root: Path, *, skip_unreadable: bool) -> Annotated:
 
 def _folders(root: Path) -> list[Path]:
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder", _LAYOUT)
+        raise DataError(f"{root} is not a folder", f"{_LAYOUT}; VOC itself: python tools/dataset.py setup voc")
     if (root / "Annotations").is_dir():
         return [root]
     for base in (root / "VOCdevkit", root):

@@ -14,7 +14,7 @@ from paddle_tk.data.formats.detection_boxes import checked_classes
 from paddle_tk.data.formats.detection_files import is_image, split_of
 from paddle_tk.errors import DataError
 
-_YAML_NAMES = ("data.yaml", "data.yml")
+YAML_NAMES = ("data.yaml", "data.yml")
 _KEYS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 _NOTHING: tuple[object, ...] = ("", "null", "~", [])
 _CLASS_FILES = ("classes.txt", "labels.txt", "obj.names")
@@ -49,25 +49,26 @@ class YoloLayout:
     notes: tuple[str, ...] = ()
 
 
-def find_layout(root: Path) -> YoloLayout:
+def find_layout(root: Path, *, classes: tuple[str, ...] | None = None) -> YoloLayout:
     """Finds a dataset's files.
 
     Args:
         root: A folder, or its YAML file under any name.
+        classes: Take the place of the names in the YAML, which are then not looked at.
 
     Raises:
         DataError: Nothing is there, or the YAML is damaged or names what does not exist.
     """
     if root.is_file() and root.suffix in (".yaml", ".yml"):
-        return _from_yaml(root)
+        return _from_yaml(root, classes)
     if not root.is_dir():
         raise DataError(f"{root} is not a folder", _LAYOUT)
-    for name in _YAML_NAMES:
+    for name in YAML_NAMES:
         if (root / name).is_file():
-            return _from_yaml(root / name)
+            return _from_yaml(root / name, classes)
     if not (root / "images").is_dir():
         raise DataError(f"{root} holds neither data.yaml nor a folder 'images'", _LAYOUT)
-    folders = _plain_splits(root)
+    folders = plain_splits(root)
     images = {split: folder_images(folder) for split, folder in folders.items()}
     return YoloLayout(root, images, _listed_classes(root), stray_labels(folders.values()))
 
@@ -91,7 +92,7 @@ def stray_labels(folders: Iterable[Path]) -> tuple[str, ...]:
         labels = Path(label_of(str(folder / "x.jpg"))).parent
         if labels != folder:  # beside the images a text file may be anything
             used = {label_of(path) for path in _below(folder, is_image)}
-            stray = sorted(set(_below(labels, _is_label)) - used)
+            stray = sorted(set(label_files(labels)) - used)
             if stray:
                 notes.append(f"{len(stray)} label file(s) without an image were left out, the first is {stray[0]}")
     return tuple(notes)
@@ -105,6 +106,11 @@ def label_of(path: str) -> str:
     return swapped if found and (os.path.isfile(swapped) or not os.path.isfile(stem)) else stem
 
 
+def label_files(folder: Path | str) -> list[str]:
+    """Returns the label files below a folder."""
+    return list(_below(Path(folder), _is_label))
+
+
 def _below(folder: Path, wanted: Any) -> Iterator[str]:
     for parent, _, names in os.walk(folder):
         yield from (os.path.join(parent, name) for name in names if wanted(name))
@@ -114,7 +120,12 @@ def _is_label(name: str) -> bool:
     return name.endswith(".txt") and name not in _CLASS_FILES and not name.startswith(".")
 
 
-def _plain_splits(root: Path) -> dict[str, Path]:
+def plain_splits(root: Path) -> dict[str, Path]:
+    """Returns the folders of images by split, as their names in ``root/images`` say; else that folder as "train".
+
+    Raises:
+        DataError: Two are of one split, or there is none to train on.
+    """
     found: dict[str, Path] = {}
     for folder in sorted(path for path in (root / "images").iterdir() if path.is_dir()):
         split = split_of(folder.name)
@@ -135,7 +146,7 @@ def _listed_classes(root: Path) -> tuple[str, ...]:
     return ()
 
 
-def _from_yaml(path: Path) -> YoloLayout:
+def _from_yaml(path: Path, given: tuple[str, ...] | None = None) -> YoloLayout:
     try:
         # All scalars as text, so that a class may be called "no", "1.0" or "null".
         raw = yaml.load(_text(path), Loader=yaml.BaseLoader)  # noqa: S506, it builds nothing but text
@@ -156,7 +167,8 @@ def _from_yaml(path: Path) -> YoloLayout:
         split: [image for place in found for image in _entry_images(place, base)] for split, found in places.items()
     }
     folders = dict.fromkeys(place for found in places.values() for place in found if place.is_dir())
-    return YoloLayout(path.parent, images, _classes(path, raw), stray_labels(folders))
+    classes = _classes(path, raw) if given is None else given
+    return YoloLayout(path.parent, images, classes, stray_labels(folders))
 
 
 def _base(path: Path, raw: Mapping[str, Any]) -> Path:

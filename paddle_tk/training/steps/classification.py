@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from paddle_tk.metrics.accuracy import confusion_matrix
+from paddle_tk.metrics.accuracy import confusion_matrix, macro_recall
 from paddle_tk.models.losses import ClassificationLoss
 from paddle_tk.models.weights import to_array
 from paddle_tk.processing import softmax
@@ -29,9 +29,12 @@ class ClassificationStep:
         label_smoothing: Share of the target that is spread over all classes.
         mix: Mixes a batch: (images, labels, epoch, step) -> (images, soft labels); None: nothing is mixed.
         parallel: The processes that share every batch; None: this one alone.
+        class_weights: Factors of the training loss by class; empty: none.
+        focal_gamma: Exponent of the focal training loss; 0: none.
+        balanced: Rank epochs by the mean recall of the classes instead of the share of images.
     """
 
-    main_metric, higher_is_better = "val_top1", True
+    higher_is_better = True
 
     def __init__(
         self,
@@ -40,9 +43,14 @@ class ClassificationStep:
         label_smoothing: float = 0.0,
         mix: Mix | None = None,
         parallel: Parallel | None = None,
+        class_weights: Sequence[float] = (),
+        focal_gamma: float = 0.0,
+        balanced: bool = False,
     ) -> None:
+        self.main_metric = "val_macro_recall" if balanced else "val_top1"
         self.target = paddle.static.InputSpec([None], "int64", "label")
-        self.loss = ClassificationLoss(label_smoothing)
+        self.loss = ClassificationLoss(label_smoothing, class_weights=class_weights, focal_gamma=focal_gamma)
+        self._plain_loss = ClassificationLoss(label_smoothing)  # evaluations stay comparable
         self.metrics = [TopKMetric(len(classes))]
         self.parts: dict[str, float] = {}
         self.classes, self.mix, self._parallel = list(classes), mix, parallel
@@ -77,7 +85,7 @@ class ClassificationStep:
     def evaluate(self, network: Any, images: paddle.Tensor, target: paddle.Tensor) -> tuple[float, np.ndarray]:
         """Returns an evaluation batch's loss and the logits."""
         outputs = _as_list(network(images))
-        return float(self.loss(*outputs, target)), to_array(outputs[0])
+        return float(self._plain_loss(*outputs, target)), to_array(outputs[0])
 
     def count(self, outcome: np.ndarray, target: paddle.Tensor) -> None:
         """Counts an evaluation batch's logits."""
@@ -89,10 +97,14 @@ class ClassificationStep:
         self._labels.append(truth)
 
     def evaluation(self) -> dict[str, float]:
-        """Returns nothing: the metrics say it all. Collects what the other processes found, for the pictures."""
+        """Returns the mean recall of the classes. Collects what the other processes found, for it and the pictures."""
         if self._parallel is not None:
             self._collect(self._parallel)
-        return {}
+        return {"macro_recall": macro_recall(self._confusion())}
+
+    def _confusion(self) -> np.ndarray:
+        predicted, labels = np.concatenate(self._predicted), np.concatenate(self._labels)
+        return confusion_matrix(predicted, labels, len(self.classes))
 
     def _collect(self, parallel: Parallel) -> None:
         own = {"predicted": self._predicted, "scores": self._scores, "labels": self._labels}
@@ -114,8 +126,7 @@ class ClassificationStep:
         predicted, labels = np.concatenate(self._predicted), np.concatenate(self._labels)
         pictures = {"samples": self._samples(predicted, labels)}
         if len(self.classes) <= _MOST_CLASSES:
-            matrix = confusion_matrix(predicted, labels, len(self.classes))
-            pictures["confusion_matrix"] = confusion_matrix_picture(matrix, self.classes)
+            pictures["confusion_matrix"] = confusion_matrix_picture(self._confusion(), self.classes)
         return pictures
 
     def _samples(self, predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -67,25 +67,23 @@ def test_coco128_unpacks_once_and_anew_when_the_archive_changes(tmp_path: Path, 
     assert sum(images for images, _ in counts(load("coco128", archive)).values()) == 11
 
 
-def test_coco128_writes_nothing_outside_its_cache_when_the_archive_is_hostile(tmp_path: Path, folder: Path) -> None:
-    archive = _zip(
-        folder,
-        tmp_path / "coco128.zip",
-        **{
-            "../evil.jpg": b"x",
-            "/tmp_evil.jpg": b"x",
-            "coco128/images/train2017/../../../../evil.jpg": b"x",
-            "coco128/images/..\\evil/a.jpg": b"x",
-        },
-    )
+@pytest.mark.parametrize("name", ["../evil.jpg", "/tmp_evil.jpg", "coco128/images/train2017/../../../../evil.jpg"])
+def test_coco128_refuses_an_archive_that_reaches_out_of_its_folder(tmp_path: Path, folder: Path, name: str) -> None:
+    archive = _zip(folder, tmp_path / "coco128.zip", **{name: b"x"})
+    with pytest.raises(DataError, match="could leave the folder"):
+        load("coco128", archive)
+    assert not list(tmp_path.rglob("*evil*"))
+    assert not [path for path in cache_folder().glob("*") if path.is_dir()]
+
+
+def test_coco128_refuses_an_archive_with_a_link(tmp_path: Path, folder: Path) -> None:
+    archive = _zip(folder, tmp_path / "coco128.zip")
     link = zipfile.ZipInfo("coco128/labels/train2017/000000000005.txt")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(archive, "a") as changed:
         changed.writestr(link, "0 0.5 0.5 0.5 0.5\n")
-    bundle = load("coco128", archive)
-    assert not list(tmp_path.rglob("*evil*"))
-    assert not any(path.is_symlink() for path in cache_folder().rglob("*"))
-    assert sum(images for images, _ in counts(bundle).values()) == 10
+    with pytest.raises(DataError, match=r"000000000005\.txt is no ordinary file but a link"):
+        load("coco128", archive)
 
 
 @pytest.mark.parametrize("payload", [b"", b"no zip", "cut", "other"])
@@ -95,7 +93,7 @@ def test_coco128_names_the_archive_when_it_is_damaged(tmp_path: Path, folder: Pa
         _zip(folder / "images", archive)
     else:
         archive.write_bytes(archive.read_bytes()[:-200] if isinstance(payload, str) else payload)
-    with pytest.raises(DataError, match=r"coco128\.zip (is damaged or no zip archive|holds no coco128/images)"):
+    with pytest.raises(DataError, match=r"coco128\.zip (is damaged or no tar or zip archive|holds no coco128/images)"):
         load("coco128", archive)
     assert not [path for path in cache_folder().glob("*") if path.is_dir()]
 
@@ -105,7 +103,7 @@ def test_coco128_names_the_archive_when_a_member_is_damaged(tmp_path: Path, fold
     payload = archive.read_bytes()
     place = payload.index(b"0 0.5 0.5")
     archive.write_bytes(payload[:place] + b"1" + payload[place + 1 :])
-    with pytest.raises(DataError, match=r"coco128\.zip is damaged or no zip archive \(Bad CRC-32"):
+    with pytest.raises(DataError, match=r"coco128\.zip is damaged or no tar or zip archive \(Bad CRC-32"):
         load("coco128", archive)
 
 
