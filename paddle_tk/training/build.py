@@ -273,11 +273,12 @@ def build_loaders(
     limit = few or trainer.limit_train_batches
     return Loaders(
         train=TrainLoader(
-            bundle.splits["train"], augmented, seed=config.seed, limit_batches=limit, order=order, **shared
+            bundle.splits["train"], augmented, seed=config.seed, limit_batches=limit, order=order,
+            shuffle_buffer=None if data.shuffle_buffer == "auto" else data.shuffle_buffer, **shared,
         ),
         val=EvalLoader(bundle.splits["val"], still, limit_batches=few or trainer.limit_val_batches, **shared),
         test=EvalLoader(bundle.splits["test"], still, limit_batches=few, **shared),
-    )
+    )  # fmt: skip
 
 
 def _build_model(
