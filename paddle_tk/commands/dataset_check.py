@@ -10,11 +10,10 @@ from typing import Any
 from rich.table import Table
 
 from paddle_tk.cli import EXIT_NO, EXIT_OK, Output, make_parser, run_command
-from paddle_tk.data.check import FORMATS, check_dataset
+from paddle_tk.data.check import FORMATS, check_dataset, checked_folder
 from paddle_tk.data.checks.findings import FAULTS, Report
 from paddle_tk.data.checks.quarantine import put_aside, put_back
 from paddle_tk.data.checks.sheet import write_sheet
-from paddle_tk.data.home import dataset_folder
 from paddle_tk.errors import BadInput
 
 _DESCRIPTION = """Check a dataset: layout, counts, every image decoded, annotations and what they refer to, boxes,
@@ -46,7 +45,7 @@ def validate_action(argv: Sequence[str]) -> int:
 
 def _validate(arguments: argparse.Namespace, output: Output) -> int:
     if arguments.undo_fix:
-        back = put_back(dataset_folder(arguments.data, arguments.root))
+        back = put_back(checked_folder(arguments.data, arguments.root))
         output.result(f"{arguments.data}: {len(back)} file(s) are back in their places")
         return EXIT_OK
     if arguments.sheet is not None and arguments.sheet.suffix.lower() != ".png":

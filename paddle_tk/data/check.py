@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from paddle_tk.data.catalog import class_names, shipped_entry
 from paddle_tk.data.checks.arrays import scan_arrays
 from paddle_tk.data.checks.boxes import check_boxes
 from paddle_tk.data.checks.coco import scan_coco
@@ -43,8 +44,17 @@ class Expected:
     classes: int | None = None
 
 
-# The archive holds 128 images and 128 label files, two of which belong to other images.
-_PUBLISHED: Mapping[str, Expected] = {"coco128": Expected({"all": 128}, classes=80)}
+# "voc" is also the name of one's own boxes in that format, whose counts are their own.
+_PUBLISHED = ("cifar10", "coco128", "coco2017", "digits", "digits_detection", "imagenet1k")
+
+
+def published(name: str) -> Expected:
+    """Returns what the catalog says of a dataset; nothing where it is one's own."""
+    if name not in _PUBLISHED:
+        return Expected()
+    entry, classes = shipped_entry(name), len(class_names(name))
+    splits = entry.splits if name in _SCANNERS else {"all": entry.images}  # others are split anew when they are read
+    return Expected(splits, classes=classes or entry.class_count)
 
 
 def check_dataset(
@@ -58,7 +68,7 @@ def check_dataset(
     Args:
         name: A registered dataset; "coco", "voc", "yolo" or "image_folder" for one's own.
         root: Its folder or archive; None: its place under ``$PADDLE_TK_HOME``.
-        expected: Counts to compare with; None: those published of ``name``, where they are known.
+        expected: Counts to compare with; None: those that the catalog has of a published dataset.
         advance: Called with the number of images done.
 
     Raises:
@@ -73,7 +83,7 @@ def check_dataset(
         )
     scan, images = _scan(name, root, advance)
     boxes = sum(len(table.rows) for table in scan.boxes)
-    _compare(scan, expected or _PUBLISHED.get(name) or Expected(), boxes)
+    _compare(scan, published(name) if expected is None else expected, boxes)
     return Report(
         dataset=name,
         root=scan.root,
@@ -93,13 +103,27 @@ def _scan(name: str, root: str | None, advance: Progress) -> tuple[Scan, int]:
     if scanner is None:
         bundle = load_dataset(name, root=root, val_fraction=0.1, test_fraction=0.2, split_seed=0)
         return scan_arrays(bundle, dataset_folder(name, root))
-    folder = _FOLDERS[name](root) if name in _FOLDERS else dataset_folder(name, root)
-    if not folder.exists():
-        raise DataError(f"{folder} does not exist", "give the dataset's folder with --root PATH")
-    scan = scanner(folder)
+    scan = scanner(_place(name, root))
     facts = check_images(scan, advance)
     check_boxes(scan, facts)
     return scan, len(facts)
+
+
+def _place(name: str, root: str | None) -> Path:
+    folder = _FOLDERS[name](root) if name in _FOLDERS else dataset_folder(name, root)
+    if not folder.exists():
+        raise DataError(f"{folder} does not exist", "give the dataset's folder with --root PATH")
+    return folder
+
+
+def checked_folder(name: str, root: str | None) -> Path:
+    """Returns the folder that a report of ``check_dataset`` with these arguments has as its root.
+
+    Raises:
+        DataError: There is nothing.
+    """
+    place = _place(name, root)
+    return place.parent if place.is_file() else place  # YOLO's own description is a file in it
 
 
 _SCANNERS: Mapping[str, Callable[[Path], Scan]] = {
@@ -108,6 +132,7 @@ _SCANNERS: Mapping[str, Callable[[Path], Scan]] = {
     "coco2017": partial(scan_coco, known_faults=COCO2017_FAULTS),
     "digits_detection": scan_coco,
     "image_folder": scan_image_folder,
+    "imagenet1k": scan_image_folder,
     "voc": scan_voc,
     "yolo": scan_yolo,
 }

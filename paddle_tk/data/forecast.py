@@ -51,19 +51,20 @@ class Forecast:
 
     def text(self) -> str:
         """Returns one line for a person."""
+        download = f"download {_bytes(self.download_bytes)} in {_seconds(self.download_seconds)}"
+        memory = f"memory {_bytes(self.memory_bytes)}, all images held" if self.memory_bytes else "memory for batches"
         parts = [
-            ("download", _bytes(self.download_bytes), _seconds(self.download_seconds)),
-            ("disk", _bytes(self.disk_bytes), ""),
-            ("memory", _bytes(self.memory_bytes) if self.memory_bytes != 0 else "that of the batches only", ""),
-            ("decoding it once", "", _seconds(self.decode_seconds)),
+            "nothing to download" if self.download_bytes == 0 else download,
+            f"disk {_bytes(self.disk_bytes)}",
+            memory if self.memory_bytes is not None else "memory unknown",
+            f"decoding every image once {_seconds(self.decode_seconds)}" if self.decode_seconds else "",
         ]
-        told = [f"{name} {' in '.join(part for part in (size, time) if part)}" for name, size, time in parts]
-        return f"estimated: {', '.join(told)}"
+        return f"estimated: {', '.join(part for part in parts if part)}"
 
 
 def _bytes(count: int | None) -> str:
     if count is None:
-        return "unknown size"
+        return "of unknown size"
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
@@ -72,7 +73,7 @@ def _bytes(count: int | None) -> str:
 
 def _seconds(count: float | None) -> str:
     if count is None:
-        return "unknown time"
+        return "an unknown time"
     if count < 120:
         return f"{count:.0f} s" if count >= 1 else "less than a second"
     return f"{count / 60:.0f} min" if count < 7200 else f"{count / 3600:.1f} h"

@@ -131,7 +131,7 @@ def pick(
         if probe is not None:
             reasons.append(f"{entry.name} is fetched: it is not on disk, and its server answers")
             return Pick(entry.name, False, True, tuple(reasons), probe)
-        reasons.append(f"{entry.name} is not on disk and its server was not reached: {_setup(entry)}")
+        reasons.append(f"{entry.name} is not on disk and was not fetched: {_setup(entry)}")
     reasons.append(f"so the embedded {EMBEDDED[kind]}")
     return Pick(EMBEDDED[kind], False, False, tuple(reasons))
 

@@ -159,9 +159,9 @@ def pick(split: ImageSplit | DetectionSplit, count: int, seed: int) -> np.ndarra
 def pick_by_presence(present: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Draws images so that every class is in about as large a share of them as of the whole.
 
-    One image after the other, as in the iterative stratification of Sechidis et al. (2011): first, from the rarest class
-    on, one of each class that has none yet, then any; always the one of up to 2,000 random candidates that brings the
-    shares so far nearest to those of the whole (least sum of squares, rare classes weighing more).
+    One image after the other, after the iterative stratification of Sechidis et al. (2011): first, from the rarest
+    class on, one of each class that has none yet, then any; always the one of up to 2,000 random candidates that brings
+    the shares so far nearest to those of the whole (least sum of squares, rare classes weighing more).
 
     Args:
         present: bool, (n, C): whether class c is in image i.

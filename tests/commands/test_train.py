@@ -283,3 +283,24 @@ def test_train_output_is_plain_lines_when_piped(tool: Tool, tmp_path: Path) -> N
     assert quiet.stdout.count("\n") == 1
     assert quiet.stdout.startswith("test top1 ")
     assert (tmp_path / "runs" / "config-2" / "result.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("asked", "done"), [("auto", "none"), ("class_weights", "class_weights"), ("oversample", "oversample")]
+)
+def test_train_says_what_it_did_about_unequal_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: str, done: str
+) -> None:
+    quick = [*QUICK, "trainer.max_epochs=1", "trainer.loggers=[]"]
+    assert main([*quick, f"data.balance={asked}", "--run-dir", str(tmp_path / "run")]) == 0
+    assert f"balance: {done} (" in " ".join(capsys.readouterr().out.split())
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["balance"]["asked"], result["balance"]["method"]) == (asked, done)
+    assert sum(result["balance"]["images"].values()) == 1294
+    assert 0 <= result["best"]["macro_recall"] <= 1
+
+
+def test_train_refuses_class_weights_for_a_detector(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["-c", "configs/picodet.yaml", "data.balance=focal", "trainer.max_retries=0"]
+    assert main([*arguments, "--run-dir", str(tmp_path / "run")]) == 2
+    assert "data.balance=focal is for classification" in capfd.readouterr().err

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paddle_tk.data.check import Expected, check_dataset
+from paddle_tk.data.check import Expected, check_dataset, published
 from paddle_tk.data.checks.findings import FAULTS, Finding, Report
 from paddle_tk.errors import DataError
 from tests.data.checked_sets import MAKERS, sound_coco, sound_folder, sound_voc, sound_yolo
@@ -224,3 +224,17 @@ def test_finding_refuses_a_kind_that_is_not_described() -> None:
     assert all(FAULTS.values())
     with pytest.raises(ValueError, match="unknown kind"):
         Finding("oddness", "file", "problem")
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "classes"),
+    [
+        ("coco128", {"all": 128}, 80),
+        ("coco2017", {"train": 118287, "val": 5000}, 80),
+        ("cifar10", {"all": 60000}, 10),
+        ("imagenet1k", {"train": 1281167, "val": 50000}, 1000),
+        ("voc", {}, None),
+    ],
+)
+def test_published_counts_are_those_of_the_catalog(name: str, images: dict[str, int], classes: int | None) -> None:
+    assert published(name) == Expected(images, None, classes)

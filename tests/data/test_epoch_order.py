@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from paddle_tk.data.epoch_order import ClassOrder, EpochOrder, PlainOrder, RepeatOrder
+from tests.data.test_loader import array_split, contents, loader
 
 LABELS = np.array([0] * 20 + [1] * 3 + [2] * 5, np.int64)
 ORDERS: list[EpochOrder] = [
@@ -57,3 +58,30 @@ def test_repeat_order_shows_images_as_often_as_their_factors_say() -> None:
     assert np.abs(counts / epochs - factors).max() < 4 * 0.5 / np.sqrt(epochs)
     with pytest.raises(ValueError, match="at least 1"):
         RepeatOrder(np.array([0.5]))
+
+
+def test_repeated_images_of_an_epoch_are_augmented_each_in_their_own_way() -> None:
+    split = array_split(4)
+    order = ClassOrder(np.zeros(4, np.int64), {0: 12})
+    loaded = loader(split, order=order, batch_size=5)
+    assert (loaded.batches_per_epoch, [loaded.batch_samples(i) for i in range(3)]) == (3, [5, 5, 2])
+    loaded.start(2)
+    batches = list(loaded)
+    images = np.concatenate([batch[0].numpy() for batch in batches])
+    labels = np.concatenate([batch[1].numpy() for batch in batches])
+    assert np.bincount(labels).tolist() == [3, 3, 3, 3]
+    assert len({image.tobytes() for image in images}) == 12
+    plain = loader(split, batch_size=4)
+    plain.start(2)
+    first = {image.tobytes() for batch in plain for image in batch[0].numpy()}
+    assert first < {image.tobytes() for image in images}  # the first showing is what it is without repetition
+
+
+def test_an_order_resumes_in_mid_epoch_and_does_not_depend_on_workers() -> None:
+    order = ClassOrder(np.arange(45) % 3, {0: 30, 1: 30, 2: 1})
+    whole = loader(order=order)
+    whole.start(1)
+    expected = contents(whole)
+    rest = loader(workers=2, order=order)
+    rest.start(1, 3)
+    assert contents(rest) == expected[3:]

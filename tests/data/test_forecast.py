@@ -33,7 +33,7 @@ def test_forecast_leaves_unknown_what_nobody_measured_or_published() -> None:
     got = forecast(shipped_entry("coco128"), ABSENT, cores=1, bytes_per_second=None, speed_basis="", images_rate=100.0)
     assert (got.download_bytes, got.download_seconds) == (None, None)
     assert got.to_dict()["download_seconds"]["value"] is None
-    assert "download unknown size in unknown time" in got.text()
+    assert "download of unknown size in an unknown time" in got.text()
 
 
 def test_forecast_counts_what_is_here_already() -> None:
@@ -52,6 +52,7 @@ def test_forecast_counts_what_is_here_already() -> None:
     )
     assert (ready.download_bytes, ready.download_seconds, ready.disk_bytes) == (0, 0.0, 17)
     assert ready.memory_bytes == 60_000 * 32 * 32 * 3
+    assert ready.text() == "estimated: nothing to download, disk 0 kB, memory 184.3 MB, all images held"
 
 
 def test_decoding_rate_is_measured_and_falls_with_size() -> None:

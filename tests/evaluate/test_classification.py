@@ -27,6 +27,7 @@ def test_evaluate_repeats_the_trainings_figures_when_the_run_is_fresh(models: Pa
     predictor = load_predictor(open_model(models / "run"))
     found = evaluate(predictor, digits.splits["test"], batch_size=64, label_smoothing=0.05)
     assert (found.n, found.accuracy["top1"], found.accuracy["top5"]) == (final["n"], final["top1"], final["top5"])
+    assert found.macro_recall == pytest.approx(final["macro_recall"])
     assert found.loss == pytest.approx(final["loss"], rel=1e-6)
     assert found.accuracy["top1"] > 0.5  # it has learned: the equality above is not that of two guesses
 
@@ -40,6 +41,8 @@ def test_evaluate_breaks_top1_down_by_class_when_classes_are_many(models: Path, 
     assert [classes[str(i)]["n"] for i in range(10)] == counts.tolist()
     right = sum(row["top1"] * row["n"] for row in classes.values())  # type: ignore[operator]
     assert right / found.n == pytest.approx(found.accuracy["top1"])
+    assert found.macro_recall == pytest.approx(np.mean([row["top1"] for row in classes.values()]))
+    assert found.to_dict()["macro_recall"] == found.macro_recall
     assert advanced == [100, 100, 100, 59]
     assert found.to_dict()["origin"] == "measured"
     units = {m.name: (m.unit, m.n) for m in found.measurements()}

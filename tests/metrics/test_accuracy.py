@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import paddle_tk.metrics.accuracy as module
-from paddle_tk.metrics.accuracy import TopK, confusion_matrix
+from paddle_tk.metrics.accuracy import TopK, confusion_matrix, macro_recall
 
 
 def sorted_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
@@ -108,3 +108,10 @@ def test_metrics_import_no_framework() -> None:
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert imported <= {"__future__", "collections.abc", "typing", "numpy"}
+
+
+def test_macro_recall_counts_every_class_the_same() -> None:
+    assert macro_recall(np.array([[90, 10], [1, 1]])) == pytest.approx((0.9 + 0.5) / 2)
+    assert macro_recall(np.array([[3, 1, 0], [0, 0, 0], [0, 2, 0]])) == pytest.approx((0.75 + 0.0) / 2)
+    with pytest.raises(ValueError, match="no samples"):
+        macro_recall(np.zeros((2, 2), np.int64))

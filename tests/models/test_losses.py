@@ -73,3 +73,34 @@ def test_loss_keeps_full_precision_when_called_under_autocast(level: str, label:
 def test_label_smoothing_is_refused_when_out_of_range(smoothing: float) -> None:
     with pytest.raises(ValueError, match=str(smoothing)):
         ClassificationLoss(smoothing)
+
+
+WEIGHTS = (0.5, 2.0, 0.0, 1.0, 3.0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("weights", [(), WEIGHTS], ids=["even", "weighted"])
+@pytest.mark.parametrize("targets", [LABELS, MIXED], ids=["hard", "soft"])
+def test_weighted_and_focal_loss_equal_the_reference(
+    smoothing: float, gamma: float, weights: tuple[float, ...], targets: np.ndarray
+) -> None:
+    soft = ONE_HOT if targets.ndim == 1 else targets
+    smoothed = (1 - smoothing) * soft + smoothing / 5
+    log_p = np.log(softmax(LOGITS))
+    factor = soft @ np.array(weights or [1.0] * 5) * (1 - np.exp((soft * log_p).sum(axis=1))) ** gamma
+    expected = float((-(smoothed * log_p).sum(axis=1) * factor).mean())
+    loss = ClassificationLoss(smoothing, class_weights=weights, focal_gamma=gamma)
+    assert float(loss(paddle.to_tensor(LOGITS), paddle.to_tensor(targets))) == pytest.approx(expected, rel=1e-4)
+
+
+def test_focal_loss_has_a_finite_gradient_when_the_answer_is_certain() -> None:
+    logits = paddle.to_tensor([[100.0, -100.0], [-100.0, 100.0]], stop_gradient=False)
+    ClassificationLoss(focal_gamma=0.5)(logits, paddle.to_tensor([0, 0])).backward()
+    assert np.isfinite(logits.grad.numpy()).all()
+
+
+def test_loss_refuses_negative_weights_and_gamma() -> None:
+    for changes in ({"class_weights": (1.0, -1.0)}, {"focal_gamma": -1.0}):
+        with pytest.raises(ValueError, match="at least 0"):
+            ClassificationLoss(**changes)

@@ -44,7 +44,7 @@ def test_resolve_auto_gives_the_embedded_set_when_nothing_is_there(capsys: pytes
     assert loaded.sha256 == same.sha256
     said = capsys.readouterr().out
     assert "data=auto: digits (no GPU: debug tier; cifar10 is not on disk" in said
-    assert "estimated: download 0 kB" in said
+    assert "estimated: nothing to download, disk 0 kB" in said
 
 
 def test_resolve_auto_follows_the_task_of_the_network() -> None:

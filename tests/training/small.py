@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import paddle
 
+from paddle_tk.data.balance import plan_balance
 from paddle_tk.data.bundle import ArraySplit
+from paddle_tk.data.epoch_order import EpochOrder
 from paddle_tk.data.loader import EvalLoader, TrainLoader
 from paddle_tk.data.shares import Share
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
@@ -43,6 +45,13 @@ def network(batch_norm: bool = True, dropout: float = 0.2) -> paddle.nn.Layer:
     return paddle.nn.Sequential(*layers, paddle.nn.Linear(32, CLASSES))
 
 
+def balanced_order(count: int = 40) -> EpochOrder:
+    """Each class equally often, as many images in all."""
+    order = plan_balance(split(count), tuple(map(str, range(CLASSES))), "balanced_sampler").order
+    assert order is not None
+    return order
+
+
 def train_loader(count: int = 40, batch_size: int = 8, **settings: Any) -> TrainLoader:
     transform = TrainTransform(
         PREPROCESSING, flip=0.5, crop_padding=1, random_resized_crop=None, color_jitter=0.0, rotation_degrees=0.0
@@ -66,6 +75,7 @@ def model(
     clip: float | None = None,
     precision: Precision | None = None,
     together: Together | None = None,
+    balanced: bool = False,
     **settings: Any,
 ) -> FitModel:
     """A prepared model, the same every time."""
@@ -78,7 +88,8 @@ def model(
     names = [str(i) for i in range(CLASSES)]
     parallel = together.parallel if together is not None else None
     mix = Mixup(mixup, CLASSES, 0, parallel) if mixup else None
-    task = ClassificationStep(names, mix=mix, parallel=parallel)
+    unequal: dict[str, Any] = {"class_weights": (0.5, 2.0, 1.0), "focal_gamma": 2.0} if balanced else {}
+    task = ClassificationStep(names, mix=mix, parallel=parallel, balanced=balanced, **unequal)
     made = FitModel(net, task=task, precision=arithmetic, ema=Ema(net, ema) if ema else None, together=together)
     made.prepare(chosen, task.loss, task.metrics)
     return made

@@ -120,6 +120,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "sgd": {},
     "adamw, ema, accumulation, clipping": {"optimizer": "adamw", "ema": 0.9, "accumulate": 2, "clip": 1.0},
     "mixup": {"mixup": 0.4},
+    "balanced": {"balanced": True, "mixup": 0.4},
 }
 
 
@@ -138,8 +139,9 @@ def test_resumed_weights_equal_the_uninterrupted_ones_when_a_run_crashes(
             if newest is not None:
                 restore_state(model, callbacks, newest)
             extra = (Checkpointing(_saver(model, store, callbacks), every=1), *extra)
+        order = small.balanced_order() if settings.get("balanced") else None
         model.fit(
-            small.train_loader(), small.eval_loader(), epochs=3, callbacks=[*callbacks, *extra],
+            small.train_loader(order=order), small.eval_loader(), epochs=3, callbacks=[*callbacks, *extra],
             accumulate_grad_batches=accumulate,
         )  # fmt: skip
 

@@ -22,6 +22,7 @@ CASES: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "accumulate": 3},
     "adam": {"optimizer": "adam"},
     "synchronised": {"batch_norm": True, "synchronised": True, "clip": 0.5},
+    "balanced": {"balanced": True, "accumulate": 2},
     "apart": {"batch_norm": True},
 }
 
@@ -43,9 +44,11 @@ def train(name: str, parallel: Any = None) -> dict[str, np.ndarray]:
     model = small.model(dropout=0.0, epochs=3, updates_per_epoch=-(-3 // accumulate), together=together, **case)
     if parallel is not None and synchronised:
         use_sync_batch_norm(model.network, parallel)
-    train_data = small.train_loader(IMAGES, batch_size=sum(SPLIT), share=share)
+    order = small.balanced_order(IMAGES) if case.get("balanced") else None
+    train_data = small.train_loader(IMAGES, batch_size=sum(SPLIT), share=share, order=order)
     history = model.fit(train_data, small.eval_loader(37, share=share), epochs=3, accumulate_grad_batches=accumulate)
-    figures = [h[key] for h in history for key in ("train_loss", "train_top1", "val_loss", "val_top1", "val_n")]
+    keys = ("train_loss", "train_top1", "val_loss", "val_top1", "val_macro_recall", "val_n")
+    figures = [h[key] for h in history for key in keys]
     return {
         **network_arrays(model.network),
         **optimizer_state(model._optimizer, model.network),
