@@ -101,9 +101,8 @@ def build_trainer(
     batches = share_batches(config, folder, parallel, output)
     balance = build_balance(config, bundle, output)
     check_shares(batches, len(bundle.splits["train"] if balance.order is None else balance.order))
-    num_classes = class_count(config, bundle)
     seed_everything(config.seed)
-    network = build_network(config, kind, num_classes, output)
+    network = build_network(config, kind, class_count(config, bundle), output)
     local = 1 if parallel is None else parallel.place.local_world
     loaders = build_loaders(config, kind, bundle, batches.share, local, balance.order)
     use_fast_kernels(config, network, device)
