@@ -29,7 +29,7 @@ train: $(STAMP)  ## train ResNet-18 on the embedded digits (no download but pack
 	$(PY) tools/train.py -c configs/resnet18.yaml $(ARGS)
 
 test: $(STAMP)  ## run the tests
-	$(PY) -m pytest -m "not slow" $(ARGS)
+	$(PY) -m pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: $(STAMP)  ## run the tests that take minutes
 	$(PY) -m pytest -m slow $(ARGS)

@@ -15,8 +15,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from paddle_tk.environment.start import start_paddle  # noqa: E402
+from paddle_tk.environment.threads import available_cores  # noqa: E402
 
-start_paddle()
+# Several workers of pytest share the cores; what a test starts takes its threads from the environment.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+start_paddle("auto" if WORKERS == 1 else max(1, available_cores() // WORKERS))
 
 
 @pytest.fixture(autouse=True)

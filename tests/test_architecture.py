@@ -48,7 +48,7 @@ FENCES = {
 NO_FRAMEWORK = ("types.py", "config", "metrics", "decide", "report", "processing.py", "unpickle.py", "console.py",
                 "data/fetch.py", "data/fetching", "data/catalog", "data/unpack.py", "data/setup.py", "data/states.py",
                 "data/check", "data/balance.py", "data/epoch_order.py", "data/select.py", "data/subset.py",
-                "data/shards.py")  # fmt: skip
+                "data/shard", "data/streams.py", "data/formats/shards.py")  # fmt: skip
 FRAMEWORKS = {"paddle", "torch"}
 EARLY = ("__init__.py", "cli.py", "console.py", "config", "commands", "environment/threads.py", "environment/start.py")
 

@@ -18,7 +18,9 @@ _DESCRIPTION = """Work on datasets; each action has a --help of its own.
   python tools/dataset.py convert --data digits_detection --to yolo --output digits_yolo
   python tools/dataset.py validate --from yolo --root my_yolo --fix
   python tools/dataset.py mini --data cifar10 --samples 50 --val 0.2 --output mini
-  python tools/dataset.py balance --data coco128 --plot classes.png"""
+  python tools/dataset.py balance --data coco128 --plot classes.png
+  python tools/dataset.py shard --data cifar10 --output cifar_shards
+  python tools/dataset.py validate_shards --root cifar_shards"""
 
 # Action to the module of its ``<action>_action(argv)``, which is imported on use: some need libraries of their own.
 _ACTIONS: Mapping[str, str] = {
@@ -29,6 +31,9 @@ _ACTIONS: Mapping[str, str] = {
     "convert": "dataset_convert",
     "mini": "dataset_mini",
     "validate": "dataset_check",
+    "shard": "dataset_shards",
+    "validate_shards": "dataset_shards",
+    "merge_shards": "dataset_shards",
 }
 
 

@@ -15,7 +15,7 @@ from paddle_tk.errors import ArtifactError
 from paddle_tk.files import canonical_json, sha256_bytes
 
 if TYPE_CHECKING:
-    from paddle_tk.data.boxes import DetectionSplit
+    from paddle_tk.data.boxes import AnnotatedSplit, DetectionSplit
 
 Array = np.ndarray[Any, Any]
 PLAN, WEIGHTS = "plan.json", "initial.safetensors"
@@ -170,7 +170,7 @@ def truth_name(split: str) -> str:
     return f"{split}_truth.npz"
 
 
-def write_truth(split: DetectionSplit, path: Path, count: int) -> None:
+def write_truth(split: AnnotatedSplit, path: Path, count: int) -> None:
     """Writes what is annotated in a split's first images."""
     rows = [split.boxes(index) for index in range(count)]
     columns = {f.name: np.concatenate([getattr(r, f.name) for r in rows]) for f in fields(rows[0])}

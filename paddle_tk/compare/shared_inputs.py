@@ -77,7 +77,7 @@ def build_shared_inputs(config: Config, folder: Path, *, epochs: int, output: Ou
         BadInput: The config cannot be compared fairly, or the disk is too small.
         DataError: The dataset cannot be used.
     """
-    from paddle_tk.data.boxes import DetectionSplit
+    from paddle_tk.data.boxes import AnnotatedSplit
     from paddle_tk.models.weights import network_arrays, write_safetensors
     from paddle_tk.training.build import build_dataset, build_loaders, class_count
     from paddle_tk.training.build_task import build_network, check_dataset, check_settings, task_kind
@@ -102,7 +102,7 @@ def build_shared_inputs(config: Config, folder: Path, *, epochs: int, output: Ou
             _write_train(plan, loaders.train, staging, advance)
             for name, loader in ((VAL, loaders.val), (TEST, loaders.test)):
                 written = _write_eval(name, loader, staging, advance)
-                if isinstance(loader.split, DetectionSplit):
+                if isinstance(loader.split, AnnotatedSplit):
                     write_truth(loader.split, staging / truth_name(name), written)
         _write_plan(plan, staging)
     opened = open_inputs(folder)

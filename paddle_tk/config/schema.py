@@ -90,6 +90,9 @@ class DataConfig(Section):
         None, min_length=2, max_length=2, description="detection: [min, max] factor of each batch's size; null: none"
     )
     skip_unreadable: bool = Field(False, description="go on without images that cannot be decoded")
+    shuffle_buffer: int | Auto = Field(
+        "auto", description="shards: images shuffled together; auto: by their size", json_schema_extra=ADDED_LATER
+    )
     balance: Literal["none", "auto", "oversample", "undersample", "class_weights", "focal", "balanced_sampler"] = Field(
         "none", description="what is done about unequal classes in training", json_schema_extra=ADDED_LATER
     )
@@ -141,6 +144,13 @@ class DataConfig(Section):
     def _batch(cls, value: int | str) -> int | str:
         if isinstance(value, int) and not 1 <= value <= 65536:
             raise ValueError("must be auto or from 1 to 65536 images")
+        return value
+
+    @field_validator("shuffle_buffer")
+    @classmethod
+    def _buffer(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and not 1 <= value <= 10_000_000:
+            raise ValueError("must be auto or from 1 to 10,000,000 images")
         return value
 
     @field_validator("num_workers", "prefetch_factor")

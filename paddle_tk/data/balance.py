@@ -9,15 +9,18 @@ from typing import Any, Literal
 
 import numpy as np
 
+from paddle_tk.data.box_transforms import BoxedImages
 from paddle_tk.data.boxes import DetectionSplit
 from paddle_tk.data.bundle import ImageSplit
 from paddle_tk.data.epoch_order import ClassOrder, EpochOrder, RepeatOrder
+from paddle_tk.data.streams import Streamed
 from paddle_tk.errors import BadInput
 
 Method = Literal["none", "oversample", "undersample", "class_weights", "focal", "balanced_sampler"]
 Weighting = Literal["effective", "inverse"]
 METHODS: tuple[Method, ...] = ("none", "oversample", "undersample", "class_weights", "focal", "balanced_sampler")
 # A detector's loss already weighs easy negatives down and has no class of an image to go by.
+_FOR_STREAMS: tuple[Method, ...] = ("none", "class_weights", "focal")
 _FOR_BOXES: tuple[Method, ...] = ("none", "oversample", "balanced_sampler")
 BETA = 0.999  # of the effective number of samples, in the middle of the range that Cui et al. tried
 EVEN, STEEP = 2.0, 10.0  # the ratios at which "auto" changes its mind
@@ -88,7 +91,9 @@ class ClassStatistics:
 
 def class_statistics(split: ImageSplit | DetectionSplit, classes: tuple[str, ...]) -> ClassStatistics:
     """Counts the classes of a split; no image is decoded."""
-    if not isinstance(split, DetectionSplit):
+    if isinstance(split, Streamed) and not isinstance(split, BoxedImages):
+        return _streamed_statistics(split, classes)
+    if not isinstance(split, BoxedImages):
         images = np.bincount(split.labels, minlength=len(classes))
         return ClassStatistics("classification", classes, tuple(images.tolist()), (), len(split))
     images, boxes = np.zeros(len(classes), np.int64), np.zeros(len(classes), np.int64)
@@ -97,6 +102,21 @@ def class_statistics(split: ImageSplit | DetectionSplit, classes: tuple[str, ...
         boxes += counts
         images += counts > 0
     return ClassStatistics("detection", classes, tuple(images.tolist()), tuple(boxes.tolist()), len(split))
+
+
+def _streamed_statistics(split: Streamed, classes: tuple[str, ...]) -> ClassStatistics:
+    """Returns the statistics that an index of shards holds; of images with boxes they count the rarest class only."""
+    found = split.label_counts()
+    counts = tuple(found.get(number, 0) for number in range(len(classes)))
+    return ClassStatistics("classification", classes, counts, (), sum(found.values()))
+
+
+def _check_streamed(split: Streamed, method: str) -> None:
+    if isinstance(split, BoxedImages) or method not in _FOR_STREAMS:
+        raise BadInput(
+            f"data.balance={method} would read the images of a stream at random",
+            "use data.balance=none" + ("" if isinstance(split, BoxedImages) else ", class_weights or focal"),
+        )
 
 
 def recommend(statistics: ClassStatistics) -> tuple[Method, str]:
@@ -203,13 +223,17 @@ def plan_balance(
     Raises:
         BadInput: The method is not for detection.
     """
-    statistics = class_statistics(split, classes)
+    statistics = (
+        _streamed_statistics(split, classes) if isinstance(split, Streamed) else class_statistics(split, classes)
+    )
     method, reason = recommend(statistics) if asked == "auto" else (_known(asked), f"data.balance={asked}")
     if statistics.kind == "detection" and method not in _FOR_BOXES:
         raise BadInput(
             f"data.balance={method} is for classification: an image with boxes has no one class",
             "use data.balance=oversample (repeat-factor sampling), balanced_sampler or auto",
         )
+    if isinstance(split, Streamed) and method != "none":
+        _check_streamed(split, method)
     order = _order(split, statistics, method, threshold)
     weights = class_weights(statistics.images, weighting) if method == "class_weights" else ()
     return Balance(asked, method, reason, statistics, order, weights, gamma if method == "focal" else 0.0)

@@ -17,6 +17,7 @@ from paddle_tk import processing
 from paddle_tk.data.box_batches import BatchSizes
 from paddle_tk.data.box_geometry import Placement, Rect, Size, fit, mosaic_cells, move_boxes, place, safe_crop
 from paddle_tk.data.boxes import Boxes
+from paddle_tk.data.streams import Streamed
 from paddle_tk.errors import BadInput
 from paddle_tk.types import Preprocessing
 
@@ -200,7 +201,7 @@ class BoxTrainTransform:
         mixing, size = epoch < self._mixing_epochs, size or self.size
         canvas, targets = self._compose(split, index, draws, rng, size, mixing)
         if mixing and mixup < self._mixup:
-            other, other_targets = self._compose(split, int(partner * len(split)), other_draws, rng, size, mixing)
+            other, other_targets = self._compose(split, _partner(split, index, partner), other_draws, rng, size, mixing)
             canvas = cv2.addWeighted(canvas, weight, other, 1 - weight, 0)
             targets = np.concatenate([targets, other_targets])
         return processing.normalize(canvas, self._p.mean, self._p.std), targets
@@ -218,7 +219,7 @@ class BoxTrainTransform:
         canvas = np.full((*size, 3), self._p.pad_value, np.uint8)
         if not (mixing and draws.mosaic < self._mosaic):
             return canvas, self._paste(canvas, None, split, index, draws.tiles[0], rng)
-        indices = [index, *(int(share * len(split)) for share in draws.partners)]
+        indices = [index, *(_partner(split, index, share) for share in draws.partners)]
         cells = zip(mosaic_cells(size, draws.centre), indices, draws.tiles, strict=False)
         return canvas, np.concatenate([self._paste(canvas, cell, split, i, tile, rng) for cell, i, tile in cells])
 
@@ -263,6 +264,11 @@ class BoxTrainTransform:
             both = placement.horizontal and placement.vertical
             tile = cv2.flip(tile, -1 if both else int(placement.horizontal))
         return tile
+
+
+def _partner(split: BoxedImages, index: int, share: float) -> int:
+    """Returns an image to mix with another: any one, or of those that are read with it where reading one costs more."""
+    return split.partner(index, share) if isinstance(split, Streamed) else int(share * len(split))
 
 
 def adjust_hsv(image: np.ndarray, hue: float, saturation: float, value: float) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import Protocol, overload, runtime_checkable
 
 import numpy as np
 
@@ -145,6 +145,39 @@ def check_size(path: str, entry: str, stated: tuple[int, int], actual: tuple[int
             f"{entry} says {stated[1]}x{stated[0]} px, but {path} is {actual[1]}x{actual[0]} px{turned}",
             "correct the annotation or the image",
         )
+
+
+@runtime_checkable
+class AnnotatedSplit(Protocol):
+    """Images with boxes in them and of known sizes, wherever they lie.
+
+    Attributes:
+        on_disk: Whether an image is read and decoded at each access.
+    """
+
+    on_disk: bool
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64, (n,): per image its class that is rarest in the split, -1 without boxes."""
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """int64, (n, 2): height and width of each image in pixels."""
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> np.ndarray:
+        """Returns image ``index``: uint8 RGB, (H, W, 3)."""
+
+    def boxes(self, index: int) -> Boxes:
+        """Returns what is annotated in image ``index``."""
+
+    def name(self, index: int) -> str:
+        """Returns a name for image ``index`` that a person can find it by."""
+
+    def subset(self, indices: np.ndarray) -> AnnotatedSplit:
+        """Returns the images at ``indices``, in that order."""
 
 
 class DetectionSplit:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from paddle_tk.data.streams import Streamed
 from paddle_tk.data.tables import as_paths, taken
 from paddle_tk.errors import DataError
 from paddle_tk.files import canonical_json, sha256_bytes
@@ -152,14 +153,21 @@ class DatasetBundle:
                     f"dataset {self.name} has no images in its {name} split",
                     "add images, or raise data.val_fraction or data.test_fraction",
                 )
-            labels = self.splits[name].labels
+            lowest, highest = label_range(self.splits[name])
             least = -1 if self.kind == "detection" else 0  # -1: an image without boxes
-            if labels.min() < least or labels.max() >= len(self.classes):
+            if lowest < least or highest >= len(self.classes):
                 raise DataError(
-                    f"dataset {self.name}: labels of {name} run from {labels.min()} to {labels.max()}, "
+                    f"dataset {self.name}: labels of {name} run from {lowest} to {highest}, "
                     f"but there are {len(self.classes)} classes",
                     "check the dataset's files",
                 )
+
+
+def label_range(split: ImageSplit) -> tuple[int, int]:
+    """Returns the least and the largest label; a streamed split knows them without reading its images."""
+    if isinstance(split, Streamed):
+        return split.label_range
+    return int(split.labels.min()), int(split.labels.max())
 
 
 def _checked_labels(labels: np.ndarray, count: int) -> np.ndarray:

@@ -20,6 +20,7 @@ DATASETS.add("voc", "paddle_tk.data.formats.voc:load_voc")
 DATASETS.add("yolo", "paddle_tk.data.formats.yolo:load_yolo")
 DATASETS.add("coco128", "paddle_tk.data.formats.coco128:load_coco128")
 DATASETS.add("coco2017", "paddle_tk.data.formats.coco:load_coco2017")
+DATASETS.add("shards", "paddle_tk.data.formats.shards:load_shards")
 
 
 def load_dataset(

@@ -11,7 +11,12 @@ from typing import Protocol
 
 import numpy as np
 
+from paddle_tk.data.streams import StreamOrder
+
 _STREAM = 0x626C  # apart from the streams of the plain shuffle, of augmentation and of mixup
+
+
+Draws = np.ndarray | StreamOrder
 
 
 class EpochOrder(Protocol):
@@ -19,8 +24,8 @@ class EpochOrder(Protocol):
 
     def __len__(self) -> int: ...
 
-    def draws(self, seed: int, epoch: int) -> np.ndarray:
-        """Returns the epoch's draws, int64 (len(self),)."""
+    def draws(self, seed: int, epoch: int) -> Draws:
+        """Returns the epoch's draws, int64 (len(self),), or what gives any stretch of them."""
 
 
 class PlainOrder:

@@ -7,10 +7,9 @@ with boxes pass through the same code: a batch is [images, labels], where the tr
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import cv2
@@ -19,11 +18,12 @@ import paddle
 
 from paddle_tk.data.box_batches import pad_targets
 from paddle_tk.data.box_transforms import BoxEvalTransform, BoxTrainTransform
-from paddle_tk.data.epoch_order import EpochOrder, PlainOrder
+from paddle_tk.data.epoch_order import Draws, EpochOrder, PlainOrder
 from paddle_tk.data.samples import Reader, Sample, Split, Transform, sample_reader
 from paddle_tk.data.shares import Share
+from paddle_tk.data.streams import BLOCKS_IN_ORDER, Streamed, StreamOrders, buffer_rows
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
-from paddle_tk.data.workers import choose_workers, init_worker, shared_memory_holds, shut_down
+from paddle_tk.data.workers import await_exit, choose_workers, init_worker, shared_memory_holds, shut_down
 from paddle_tk.errors import BadInput, DataError
 
 __all__ = ["EvalLoader", "TrainLoader", "choose_workers"]
@@ -66,18 +66,17 @@ def _collate(samples: Sequence[Sample | list[str]]) -> list[Any]:
 
 
 class _Keys(paddle.io.BatchSampler):
-    """The batches of one pass from batch ``first`` of the epoch, each a list of (epoch, step, draw)."""
+    """The batches of one pass, each a list of (epoch, step, draw), made when it is asked for."""
 
-    def __init__(self, batches: Sequence[np.ndarray], epoch: int, first: int) -> None:
-        self._batches = batches
-        self._epoch, self._first = epoch, first
+    def __init__(self, batch: Callable[[int], np.ndarray], epoch: int, steps: range) -> None:
+        self._batch, self._epoch, self._steps = batch, epoch, steps
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._steps)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        for step, batch in enumerate(self._batches, self._first):
-            yield [(self._epoch, step, int(index)) for index in batch]
+        for step in self._steps:
+            yield [(self._epoch, step, int(index)) for index in self._batch(step)]
 
 
 class _Loader:
@@ -114,6 +113,7 @@ class _Loader:
         self._workers, self._prefetch = num_workers, max(1, prefetch_factor)
         self._open: Any = None
         self._thread_id = 0
+        self._blocks = BLOCKS_IN_ORDER
 
     def batch_samples(self, step: int) -> int:
         """Returns how many images batch ``step`` of an epoch has; the last may be smaller."""
@@ -138,15 +138,15 @@ class _Loader:
         if iterator is not None:
             shut_down(iterator)
             if not self._workers:
-                _await_exit(self._thread_id)
+                await_exit(self._thread_id)
 
-    def _read(self, order: np.ndarray, epoch: int, first: int) -> Iterator[list[paddle.Tensor]]:
+    def _read(self, order: Draws, epoch: int, first: int) -> Iterator[list[paddle.Tensor]]:
         """Yields the batches ``first`` to the last of ``order``."""
         self.close()
-        batches = [self._own_part(order, step) for step in range(first, self.batches_per_epoch)]
-        if not batches or self._stopped():
+        steps = range(first, self.batches_per_epoch)
+        if not steps or self._stopped():
             return
-        iterator = self._open = self._iterator(_Keys(batches, epoch, first))
+        iterator = self._open = self._iterator(_Keys(partial(self._own_part, order), epoch, steps))
         self._thread_id = iterator._thread.native_id
         try:
             for images, labels in iterator:
@@ -159,7 +159,7 @@ class _Loader:
             if self._open is iterator:
                 self.close()
 
-    def _own_part(self, order: np.ndarray, step: int) -> np.ndarray:
+    def _own_part(self, order: Draws, step: int) -> np.ndarray:
         first, last = self.own_samples(step)
         start = step * self._batch_size
         # Without an image of its own a process takes the batch's first: it has to go through the step with the others.
@@ -175,8 +175,10 @@ class _Loader:
         first batch after 0.04 s, and after a pass that was left early the next one fails or starts with stale
         batches.
         """
+        # Row groups that are kept belong to one reader: another thread may ask the split for names and boxes meanwhile.
+        split = self.split.holding(self._blocks) if isinstance(self.split, Streamed) else self.split
         loader = paddle.io.DataLoader(
-            _Samples(self.split, sample_reader(self.split, self._transform, self._seed)),
+            _Samples(split, sample_reader(split, self._transform, self._seed)),
             batch_sampler=keys,
             collate_fn=_collate,
             num_workers=self._workers,
@@ -192,17 +194,6 @@ class _Loader:
             return iter(loader)
         finally:
             np.random.set_state(state)
-
-
-def _await_exit(thread_id: int) -> None:
-    """Waits until a thread that Python has joined is gone from the system as well, which is a little later.
-
-    On its way out it takes a lock of Paddle's memory statistics. A worker that is forked at that moment inherits the
-    lock and hangs at its first allocation (seen once in about a hundred passes).
-    """
-    task, end = Path(f"/proc/self/task/{thread_id}"), time.monotonic() + 1
-    while task.exists() and time.monotonic() < end:
-        time.sleep(0.0005)
 
 
 def _failure(message: Sequence[str]) -> Exception:
@@ -226,6 +217,7 @@ class TrainLoader(_Loader):
         share: This process's part of every batch, which then has ``batch_size`` images of all processes together; None:
             all of it.
         order: Which images an epoch shows, and in which order; None: each once, shuffled.
+        shuffle_buffer: Images that are shuffled together where the split is streamed; None: as memory allows.
 
     Attributes:
         split: The images.
@@ -249,8 +241,15 @@ class TrainLoader(_Loader):
         num_workers: int = 0,
         prefetch_factor: int = 2,
         share: Share | None = None,
+        shuffle_buffer: int | None = None,
         order: EpochOrder | None = None,
     ) -> None:
+        if isinstance(split, Streamed):
+            if order is not None:
+                raise BadInput(
+                    "images that are streamed come in an order of their own", "use data.balance=class_weights or focal"
+                )
+            order = StreamOrders(split, batch_size, buffer_rows(split, shuffle_buffer))
         self._order = PlainOrder(len(split)) if order is None else order
         super().__init__(
             split,
@@ -265,6 +264,8 @@ class TrainLoader(_Loader):
             images=len(self._order),
         )
         self._epoch, self._step = 0, 0
+        if isinstance(self._order, StreamOrders):
+            self._blocks = self._order.blocks_held(self.share, num_workers)
 
     def start(self, epoch: int, step: int = 0) -> None:
         """Positions the next iteration at batch ``step`` of ``epoch``; nothing of the batches before is loaded."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from paddle_tk.data.box_transforms import BoxedImages, BoxEvalTransform, BoxTrainTransform
 from paddle_tk.data.bundle import ImageSplit
+from paddle_tk.data.streams import Streamed
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
 
 Split = ImageSplit | BoxedImages
@@ -58,12 +59,30 @@ def sample_reader(split: Split, transform: Transform, seed: int) -> Reader:
         if isinstance(transform, BoxEvalTransform):
             return lambda epoch, step, draw: transform(split.image(draw), split.boxes(draw))
     else:
-        labels = split.labels
+        image_and_label = _image_and_label(split)
         if isinstance(transform, TrainTransform):
-            return lambda epoch, step, draw: (
-                transform(split.image(draw % n), random.at(epoch, draw)),
-                labels[draw % n],
-            )
+
+            def augmented(epoch: int, _: int, draw: int) -> Sample:
+                image, label = image_and_label(draw % n)
+                return transform(image, random.at(epoch, draw)), label
+
+            return augmented
         if isinstance(transform, EvalTransform):
-            return lambda epoch, step, i: (transform(split.image(i)), labels[i])
+
+            def prepared(_: int, __: int, index: int) -> Sample:
+                image, label = image_and_label(index)
+                return transform(image), label
+
+            return prepared
     raise ValueError(f"{type(transform).__name__} is no transform for a {type(split).__name__}")
+
+
+def _image_and_label(split: ImageSplit) -> Callable[[int], tuple[np.ndarray, int]]:
+    """Returns what gives the image and the label at an index.
+
+    What is streamed has each label beside its image; all labels together may be more than memory holds.
+    """
+    if isinstance(split, Streamed):
+        return split.labelled
+    image, labels = split.image, split.labels
+    return lambda index: (image(index), labels[index])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from paddle_tk.data.boxes import DetectionSplit
+from paddle_tk.data.boxes import AnnotatedSplit
 from paddle_tk.data.loader import EvalLoader
 from paddle_tk.metrics.detection import DetectionFigures, DetectionMetric
 from paddle_tk.runtime.base import Predictor, require_finite
@@ -69,7 +69,7 @@ class DetectionEvaluation:
 
 
 def evaluate_detector(
-    predictor: Predictor, loader: EvalLoader, split: DetectionSplit, *, advance: Callable[[int], None]
+    predictor: Predictor, loader: EvalLoader, split: AnnotatedSplit, *, advance: Callable[[int], None]
 ) -> DetectionEvaluation:
     """Evaluates a detector; see ``paddle_tk.evaluate.task.evaluate``.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from paddle_tk.data.box_transforms import BoxEvalTransform
-from paddle_tk.data.boxes import DetectionSplit
+from paddle_tk.data.boxes import AnnotatedSplit
 from paddle_tk.data.bundle import ImageSplit
 from paddle_tk.data.loader import EvalLoader
 from paddle_tk.data.transforms import EvalTransform
@@ -44,7 +44,7 @@ def evaluate(
         ArtifactError: The model returns NaN or infinite values.
     """
     preprocessing = predictor.artifact.preprocessing
-    detects = isinstance(split, DetectionSplit)
+    detects = isinstance(split, AnnotatedSplit)
     loader = EvalLoader(
         split,
         BoxEvalTransform(preprocessing) if detects else EvalTransform(preprocessing),
@@ -53,6 +53,6 @@ def evaluate(
         num_workers=num_workers,
         prefetch_factor=prefetch_factor,
     )
-    if isinstance(split, DetectionSplit):
+    if isinstance(split, AnnotatedSplit):
         return evaluate_detector(predictor, loader, split, advance=advance)
     return evaluate_classifier(predictor, loader, label_smoothing=label_smoothing, advance=advance)

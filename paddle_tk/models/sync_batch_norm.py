@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 import paddle
 from paddle import nn
 from paddle.nn.layer.norm import _BatchNormBase
@@ -80,11 +81,16 @@ class _Forward:
         y, mean, variance = _Normalise.apply(
             x, self.layer.weight, self.layer.bias, job=self.job, epsilon=self.layer._epsilon
         )
-        keep = float(self.layer._momentum)
+        keep = float(np.float32(self.layer._momentum))  # as Paddle's kernel gets it
         with paddle.no_grad():
             for running, value in ((self.layer._mean, mean), (self.layer._variance, variance)):
                 paddle.assign(running * keep + value.detach() * (1.0 - keep), running)
         return y
+
+
+def _wide(x: paddle.Tensor) -> paddle.Tensor:
+    """Returns half precision in float32; float64 keeps its digits, which tell rounding from a fault."""
+    return x if x.dtype == paddle.float64 else x.astype("float32")
 
 
 def _per_channel(value: paddle.Tensor) -> paddle.Tensor:
@@ -98,7 +104,7 @@ class _Normalise(paddle.autograd.PyLayer):
     def forward(
         ctx: Any, x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, job: Job, epsilon: float
     ) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
-        wide = x.astype("float32")
+        wide = _wide(x)
         # A recomputed layer takes those of its first pass: the other processes are asked once.
         count, mean, variance = once(lambda: _statistics(wide, job))
         scale = (variance + epsilon).rsqrt()
@@ -112,11 +118,11 @@ class _Normalise(paddle.autograd.PyLayer):
     @staticmethod
     def backward(ctx: Any, dy: paddle.Tensor, *of_statistics: Any) -> tuple[paddle.Tensor, ...]:
         normal, weight, scale = ctx.saved_tensor()
-        wide = dy.astype("float32")
+        wide = _wide(dy)
         sums = paddle.stack([_channel_sums(wide), _channel_sums(wide * normal)])
-        d_bias, d_weight = sums.astype("float32")
+        d_bias, d_weight = sums.clone().astype(wide.dtype)  # before the sums of the others come to them
         ctx.job.add_up(sums)
-        sums = (sums / ctx.count).astype("float32")
+        sums = (sums / ctx.count).astype(wide.dtype)
         # Images that were not in the statistics have no part in their gradient either.
         inner = wide - (_per_channel(sums[0]) + normal * _per_channel(sums[1])) if ctx.counts else wide
         dx = inner * _per_channel(weight * scale)
@@ -133,10 +139,10 @@ def _statistics(x: paddle.Tensor, job: Job) -> tuple[float, paddle.Tensor, paddl
     first = paddle.concat([_channel_sums(x) * weight, paddle.to_tensor([float(counts)], "float64")])
     job.add_up(first)
     total = float(first[-1])
-    mean = (first[:-1] / total).astype("float32")
+    mean = (first[:-1] / total).astype(x.dtype)
     second = _channel_sums((x - _per_channel(mean)) ** 2) * weight
     job.add_up(second)
-    return total, mean, (second / total).astype("float32")
+    return total, mean, (second / total).astype(x.dtype)
 
 
 def _channel_sums(x: paddle.Tensor) -> paddle.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from paddle_tk.data.boxes import DetectionSplit
+from paddle_tk.data.boxes import AnnotatedSplit
 from paddle_tk.metrics.detection import DetectionMetric
 from paddle_tk.processing import decode_detections
 from paddle_tk.runtime.base import Array
@@ -33,7 +33,7 @@ class DetectionCount:
     def __init__(
         self,
         metric: DetectionMetric,
-        split: DetectionSplit,
+        split: AnnotatedSplit,
         preprocessing: Mapping[str, Any],
         postprocessing: Mapping[str, Any],
         positions: Sequence[int] | Array | None = None,

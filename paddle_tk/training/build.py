@@ -101,9 +101,8 @@ def build_trainer(
     batches = share_batches(config, folder, parallel, output)
     balance = build_balance(config, bundle, output)
     check_shares(batches, len(bundle.splits["train"] if balance.order is None else balance.order))
-    num_classes = class_count(config, bundle)
     seed_everything(config.seed)
-    network = build_network(config, kind, num_classes, output)
+    network = build_network(config, kind, class_count(config, bundle), output)
     local = 1 if parallel is None else parallel.place.local_world
     loaders = build_loaders(config, kind, bundle, batches.share, local, balance.order)
     use_fast_kernels(config, network, device)
@@ -273,11 +272,12 @@ def build_loaders(
     limit = few or trainer.limit_train_batches
     return Loaders(
         train=TrainLoader(
-            bundle.splits["train"], augmented, seed=config.seed, limit_batches=limit, order=order, **shared
+            bundle.splits["train"], augmented, seed=config.seed, limit_batches=limit, order=order,
+            shuffle_buffer=None if data.shuffle_buffer == "auto" else data.shuffle_buffer, **shared,
         ),
         val=EvalLoader(bundle.splits["val"], still, limit_batches=few or trainer.limit_val_batches, **shared),
         test=EvalLoader(bundle.splits["test"], still, limit_batches=few, **shared),
-    )
+    )  # fmt: skip
 
 
 def _build_model(

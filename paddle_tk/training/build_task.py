@@ -11,7 +11,7 @@ from paddle_tk.config.schema import Config
 from paddle_tk.console import Output
 from paddle_tk.data.balance import Balance
 from paddle_tk.data.box_transforms import BoxEvalTransform, BoxTrainTransform
-from paddle_tk.data.bundle import DatasetBundle
+from paddle_tk.data.bundle import DatasetBundle, label_range
 from paddle_tk.data.transforms import EvalTransform, TrainTransform
 from paddle_tk.errors import BadInput
 from paddle_tk.models.classifiers import build_classifier, resolve_stem
@@ -83,7 +83,7 @@ def check_dataset(config: Config, kind: TaskKind, bundle: DatasetBundle) -> None
         raise BadInput(
             f"{config.model.name} is for {kind}, dataset {bundle.name} for {bundle.kind}", f"choose data={fitting}"
         )
-    empty = [name for name, split in bundle.splits.items() if kind == "detection" and split.labels.max() < 0]
+    empty = [name for name, split in bundle.splits.items() if kind == "detection" and label_range(split)[1] < 0]
     if empty:
         raise BadInput(
             f"no image of the {empty[0]} split of {bundle.name} has a box", "check the annotations, or split otherwise"

@@ -88,6 +88,35 @@ def test_image_counts_for_nothing_when_a_process_has_none_of_its_own() -> None:
     assert not images.grad.numpy().any()
 
 
+def test_two_parts_equal_the_whole_to_the_last_digits_when_they_are_in_float64() -> None:
+    generator = np.random.default_rng(0)
+    images, slope = generator.normal(3.0, 2.0, SHAPE), generator.normal(size=SHAPE)
+    own, axes = 2, (0, 2, 3)
+    mean, scale = images.mean(axes, keepdims=True), 1 / np.sqrt(images.var(axes, keepdims=True) + 1e-5)
+    other, normal = images[own:], (images - mean) * scale
+    count = other.size // SHAPE[1]
+    said = [
+        np.append(other.sum(axes), count),
+        ((other - mean) ** 2).sum(axes),
+        np.stack([slope[own:].sum(axes), (slope * normal)[own:].sum(axes)]),
+    ]
+    layer = nn.BatchNorm2D(SHAPE[1]).to(dtype="float64")
+    use_sync_batch_norm(layer, Other(own, said))
+    whole = nn.BatchNorm2D(SHAPE[1]).to(dtype="float64")
+    part, all_images = paddle.to_tensor(images[:own]), paddle.to_tensor(images)
+    part.stop_gradient = all_images.stop_gradient = False
+    y, expected = layer(part), whole(all_images)
+    (y * paddle.to_tensor(slope[:own])).sum().backward()
+    (expected * paddle.to_tensor(slope)).sum().backward()
+    np.testing.assert_allclose(y.numpy(), expected.numpy()[:own], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(part.grad.numpy(), all_images.grad.numpy()[:own], rtol=1e-11, atol=1e-12)
+    # Of its own images alone: those of all processes are added up with the network's other gradients.
+    np.testing.assert_allclose(layer.bias.grad.numpy(), slope[:own].sum(axes), rtol=1e-12)
+    np.testing.assert_allclose(layer.weight.grad.numpy(), (slope * normal)[:own].sum(axes), rtol=1e-11)
+    for found, value in ((layer._mean, whole._mean), (layer._variance, whole._variance)):
+        np.testing.assert_allclose(found.numpy(), value.numpy(), rtol=1e-13)
+
+
 def test_sums_keep_their_digits_when_the_map_is_large() -> None:
     values = np.random.default_rng(0).normal(100.0, 0.5, (8, 2, 64, 64)).astype(np.float32)
     layer = nn.BatchNorm2D(2)

@@ -7,7 +7,7 @@ import stat
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
@@ -95,15 +95,20 @@ def image_size(path: str) -> tuple[int, int]:
 
     A header takes about 0.04 ms, decoding a 640x480 JPEG 2.3 ms (one core).
     """
+    height, width = header_size(path) or read_image(path).shape[:2]
+    return height, width
+
+
+def header_size(file: str | BinaryIO) -> tuple[int, int] | None:
+    """Returns (height, width) by an image's header alone, EXIF orientation applied; None where it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             width, height = image.size
             for name in _XMP:  # Pillow would take the orientation from here too, the decoder does not
                 image.info.pop(name, None)
             turned = image.getexif().get(_ORIENTATION) in _TURNED
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        height, width = read_image(path).shape[:2]
-        turned = False
+        return None
     return (width, height) if turned else (height, width)
 
 
