@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,20 @@ def coco_payload(path: Path) -> bytes:
 
 def decode_coco(path: Path, payload: bytes) -> CocoFile:
     """Decodes what was read from an annotation file; see ``read_coco_file``."""
-    collects = gc.isenabled()
-    gc.disable()  # it would search the tuples of the boxes again and again for cycles, which cannot be there
     try:
-        return msgspec.json.decode(payload, type=CocoFile)
+        with no_collection():
+            return msgspec.json.decode(payload, type=CocoFile)
     except msgspec.DecodeError as error:
         raise DataError(f"{path}: {_explained(payload, error)}", "repair the file or download it again") from error
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Keeps the cycle collector from searching the boxes' tuples again and again for what cannot be there."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if collects:
             gc.enable()

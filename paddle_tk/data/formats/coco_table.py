@@ -15,7 +15,7 @@ import numpy as np
 from paddle_tk.data.columns import Columns, index_path, keep_columns, open_columns
 from paddle_tk.data.content import Stamp, known_sha256, remember_sha256, stamp_of
 from paddle_tk.data.formats.coco_ids import Ids
-from paddle_tk.data.formats.coco_json import Category, CocoFile, coco_payload, decode_coco
+from paddle_tk.data.formats.coco_json import Category, CocoFile, coco_payload, decode_coco, no_collection
 from paddle_tk.data.tables import Texts
 from paddle_tk.errors import DataError
 from paddle_tk.files import sha256_bytes
@@ -88,10 +88,11 @@ def read_coco_table(path: Path) -> CocoTable:
         digest = pool.submit(sha256_bytes, payload)
         usable = found is not None and found.key == _key(digest.result()) and found.whole()
         if found is None or not usable:
-            document = decode_coco(path, payload)
-            del payload
-            arrays, categories = _arrays(path, document), document.categories
-            del document
+            with no_collection():
+                document = decode_coco(path, payload)
+                del payload
+                arrays, categories = _arrays(path, document), document.categories
+                del document
             meta = {"categories": [msgspec.structs.astuple(category) for category in categories]}
             found = keep_columns(index, _key(digest.result()), arrays, meta)
     if before is not None:
