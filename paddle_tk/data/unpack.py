@@ -116,8 +116,15 @@ def walk(archive: Path, *, max_bytes: int, max_ratio: float = MAX_RATIO) -> Iter
         else:
             opener = next((kind for start, kind in _OPENERS if magic.startswith(start)), None)
             source: Any = raw if opener is None else opener(raw)
-            members = tar_members(_Counted(source, raw, name, max_bytes, max_ratio), name)
+            members = _to_the_end(_Counted(source, raw, name, max_bytes, max_ratio), name)
         yield from _bounded(members, name, max_bytes)
+
+
+def _to_the_end(stream: _Counted, name: str) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
+    """Reads on behind a tar's last member: the decompressor's checksum of all of them is the last thing in the file."""
+    yield from tar_members(stream, name)
+    while stream.read():
+        pass
 
 
 def tar_members(stream: Any, name: str) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:

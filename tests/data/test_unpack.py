@@ -181,6 +181,22 @@ def test_unpack_names_an_archive_that_is_damaged(
     _refused(archive, folder, str(archive))
 
 
+@pytest.mark.parametrize("place", ["the first", "the last"])
+def test_unpack_names_an_archive_when_only_its_checksum_knows_of_the_damage(
+    place: str, folder: Path, tmp_path: Path
+) -> None:
+    # Stored, not compressed: a byte that changed comes out as another one, and no decompressor stumbles.
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz", compresslevel=0) as archive:
+        for name in ("the first", "the last"):
+            info = tarfile.TarInfo(name)
+            info.size = 30_000
+            archive.addfile(info, io.BytesIO(name.encode() * (30_000 // len(name)) + b"." * (30_000 % len(name))))
+    content = bytearray((tmp_path / "a.tar.gz").read_bytes())
+    content[content.rindex(place.encode() * 3)] ^= 0x20
+    (tmp_path / "a.tar.gz").write_bytes(content)
+    _refused(tmp_path / "a.tar.gz", folder, "damaged|cannot be unpacked")
+
+
 def test_unpack_replaces_nothing_that_is_there(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "a.zip", ("one.txt", b"one", 0))
     (tmp_path / "mine").mkdir()
