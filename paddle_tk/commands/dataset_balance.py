@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from paddle_tk.cli import EXIT_OK, Output, make_parser, run_command
-from paddle_tk.data.balance import ClassStatistics, class_statistics, recommend
+from paddle_tk.data.balance import ClassStatistics, class_statistics, recommend_for
 from paddle_tk.data.check import FORMATS
 from paddle_tk.data.datasets import load_dataset
 from paddle_tk.pipelines.balance_plot import write_balance_plot
@@ -46,8 +46,9 @@ def _balance(arguments: argparse.Namespace, output: Output) -> int:
     )
     for remark in bundle.remarks:
         output.warn(remark)
-    statistics = class_statistics(bundle.splits[arguments.split], bundle.classes)
-    method, reason = recommend(statistics)
+    split = bundle.splits[arguments.split]
+    statistics = class_statistics(split, bundle.classes)
+    method, reason = recommend_for(split, statistics)
     output.say(_table(statistics))
     if statistics.absent:
         output.say(f"without an image: {', '.join(statistics.absent)}")

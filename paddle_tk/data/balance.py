@@ -201,6 +201,16 @@ class Balance:
         }
 
 
+def recommend_for(split: ImageSplit | DetectionSplit, statistics: ClassStatistics) -> tuple[Method, str]:
+    """As ``recommend``; of a stream, what can be done without reading its images at random."""
+    method, reason = recommend(statistics)
+    if method == "none" or not isinstance(split, Streamed):
+        return method, reason
+    if isinstance(split, BoxedImages):
+        return "none", f"{reason}, which a stream of images with boxes does not allow"
+    return "class_weights", reason if method == "class_weights" else f"{reason}; of a stream only the loss is weighted"
+
+
 def plan_balance(
     split: ImageSplit | DetectionSplit,
     classes: tuple[str, ...],
@@ -215,18 +225,18 @@ def plan_balance(
     Args:
         split: The training split.
         classes: Class names.
-        asked: "auto", see ``recommend``, or one of ``METHODS``.
+        asked: "auto", see ``recommend_for``, or one of ``METHODS``.
         weighting: How class weights follow from the counts, see ``class_weights``.
         gamma: Exponent of the focal loss (Lin et al. 2017, arXiv 1708.02002), above 0.
         threshold: Share of images below which a class's images are repeated, see ``repeat_factors``.
 
     Raises:
-        BadInput: The method is not for detection.
+        BadInput: The method is not for detection, or not for a stream.
     """
     statistics = (
         _streamed_statistics(split, classes) if isinstance(split, Streamed) else class_statistics(split, classes)
     )
-    method, reason = recommend(statistics) if asked == "auto" else (_known(asked), f"data.balance={asked}")
+    method, reason = recommend_for(split, statistics) if asked == "auto" else (_known(asked), f"data.balance={asked}")
     if statistics.kind == "detection" and method not in _FOR_BOXES:
         raise BadInput(
             f"data.balance={method} is for classification: an image with boxes has no one class",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from paddle_tk.data.balance import (
     class_weights,
     plan_balance,
     recommend,
+    recommend_for,
     repeat_factors,
 )
 from paddle_tk.data.boxes import Boxes, DetectionSplit
 from paddle_tk.data.bundle import ArraySplit
 from paddle_tk.errors import BadInput
+from tests.data.shard_sets import load_shards, numbered, sharded
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -137,3 +140,23 @@ def test_balanced_sampler_keeps_the_share_of_images_without_boxes() -> None:
 def test_detection_refuses_what_needs_one_class_per_image(method: str) -> None:
     with pytest.raises(BadInput, match=rf"data\.balance={method} is for classification"):
         plan_balance(_boxed((0,), (1,)), CLASSES, method)
+
+
+def test_auto_weighs_the_loss_when_a_stream_cannot_repeat_images(tmp_path: Path) -> None:
+    bundle = numbered()
+    train = bundle.splits["train"]
+    assert isinstance(train, ArraySplit)
+    labels = np.where(np.arange(400) < 20, 1, 0)
+    unequal = replace(bundle, splits={**bundle.splits, "train": ArraySplit(train.images, labels, train.names)})
+    sharded(tmp_path / "s", unequal)
+    loaded = load_shards(tmp_path / "s")
+    streamed = loaded.splits["train"]
+    statistics = class_statistics(streamed, loaded.classes)
+    assert (statistics.images[:2], recommend(statistics)[0]) == ((380, 20), "balanced_sampler")
+    method, reason = recommend_for(streamed, statistics)
+    assert (method, "of a stream only the loss is weighted" in reason) == ("class_weights", True)
+    plan = plan_balance(streamed, loaded.classes, "auto")
+    assert (plan.method, plan.order) == ("class_weights", None)
+    assert plan.class_weights[1] > 5 * plan.class_weights[0] > 0
+    with pytest.raises(BadInput, match="balanced_sampler would read the images of a stream at random"):
+        plan_balance(streamed, loaded.classes, "balanced_sampler")
