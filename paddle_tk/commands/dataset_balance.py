@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.table import Table
 
 from paddle_tk.cli import EXIT_OK, Output, make_parser, run_command
+from paddle_tk.commands.dataset_shared import add_skip_unreadable, add_source, load_source
 from paddle_tk.data.balance import ClassStatistics, class_statistics, recommend_for
 from paddle_tk.data.check import FORMATS
-from paddle_tk.data.datasets import load_dataset
 from paddle_tk.pipelines.balance_plot import write_balance_plot
 
 _DESCRIPTION = """Count the classes of a dataset's training split, and say what data.balance=auto would do about them.
@@ -24,28 +24,16 @@ _MOST_ROWS = 40
 def balance_action(argv: Sequence[str]) -> int:
     """``balance``: counts classes; returns the exit code."""
     parser = make_parser("tools/dataset.py balance", _DESCRIPTION)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", metavar="NAME", help="a registered dataset")
-    source.add_argument("--from", dest="data", choices=FORMATS, help="the format of your own images")
-    parser.add_argument("--root", metavar="DIR", help="where it lies (default: $PADDLE_TK_HOME/datasets/NAME)")
+    add_source(parser, FORMATS, registered="a registered dataset", own="the format of your own images")
     parser.add_argument("--split", choices=("train", "val", "test"), default="train", help="default: train")
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be decoded")
+    add_skip_unreadable(parser)
     parser.add_argument("--plot", type=Path, metavar="F", help="also draw the counts: .png, .svg or .pdf")
     parser.add_argument("--json", type=Path, metavar="F", help="also write the counts as JSON")
     return run_command(parser, _balance, argv)
 
 
 def _balance(arguments: argparse.Namespace, output: Output) -> int:
-    bundle = load_dataset(
-        arguments.data,
-        root=arguments.root,
-        val_fraction=0.1,
-        test_fraction=0.2,
-        split_seed=0,
-        skip_unreadable=arguments.skip_unreadable,
-    )
-    for remark in bundle.remarks:
-        output.warn(remark)
+    bundle = load_source(arguments, output)
     split = bundle.splits[arguments.split]
     statistics = class_statistics(split, bundle.classes)
     method, reason = recommend_for(split, statistics)

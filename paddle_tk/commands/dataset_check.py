@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from paddle_tk.cli import EXIT_NO, EXIT_OK, Output, make_parser, run_command
+from paddle_tk.commands.dataset_shared import add_source
 from paddle_tk.data.check import FORMATS, check_dataset, checked_folder
 from paddle_tk.data.checks.findings import FAULTS, Report
 from paddle_tk.data.checks.quarantine import put_aside, put_back
@@ -29,10 +30,7 @@ _MOST_ROWS = 50
 def validate_action(argv: Sequence[str]) -> int:
     """``validate``: checks a dataset; returns the exit code."""
     parser = make_parser("tools/dataset.py validate", _DESCRIPTION)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", metavar="NAME", help="a registered dataset")
-    source.add_argument("--from", dest="data", choices=FORMATS, help="the format of your own images")
-    parser.add_argument("--root", metavar="DIR", help="where it lies (default: $PADDLE_TK_HOME/datasets/NAME)")
+    add_source(parser, FORMATS, registered="a registered dataset", own="the format of your own images")
     fix = parser.add_mutually_exclusive_group()
     fix.add_argument(
         "--fix", action="store_true", help="move samples at fault to quarantine/ beside the dataset; delete nothing"

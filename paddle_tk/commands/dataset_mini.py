@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from paddle_tk.cli import EXIT_OK, Output, make_parser, run_command
-from paddle_tk.commands.dataset_convert import require_apart, share
+from paddle_tk.commands.dataset_shared import (
+    add_skip_unreadable,
+    add_source,
+    earlier_files,
+    load_source,
+    require_apart,
+    share,
+)
 from paddle_tk.commands.shared import at_least_one, require_replaceable
 from paddle_tk.data.check import FORMATS
-from paddle_tk.data.datasets import load_dataset
 from paddle_tk.data.subset import MADE_BY, RECORD, write_mini
 from paddle_tk.files import atomic_folder
 
@@ -26,15 +31,12 @@ _DESCRIPTION = """Write a small dataset: seeded, stratified, every class kept wh
 def mini_action(argv: Sequence[str]) -> int:
     """``mini``: writes a small dataset; returns the exit code."""
     parser = make_parser("tools/dataset.py mini", _DESCRIPTION)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", metavar="NAME", help="a registered dataset")
-    source.add_argument("--from", dest="data", choices=FORMATS, help="the format of your own images")
-    parser.add_argument("--root", metavar="DIR", help="where it lies (default: $PADDLE_TK_HOME/datasets/NAME)")
+    add_source(parser, FORMATS, registered="a registered dataset", own="the format of your own images")
     parser.add_argument("--samples", type=at_least_one, default=50, metavar="N", help="images in all (default: 50)")
     parser.add_argument("--val", type=share, default=0.2, metavar="F", help="share to validate with (default: 0.2)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw (default: 0)")
     parser.add_argument("--output", type=Path, required=True, metavar="D", help="a new folder, or an earlier mini set")
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be decoded")
+    add_skip_unreadable(parser)
     parser.add_argument("--json", type=Path, metavar="F", help="also write what was written as JSON")
     return run_command(parser, _mini, argv)
 
@@ -42,17 +44,8 @@ def mini_action(argv: Sequence[str]) -> int:
 def _mini(arguments: argparse.Namespace, output: Output) -> int:
     target = arguments.output.expanduser().resolve()
     require_apart(target, arguments.root)
-    replaced = require_replaceable(target, _earlier_files(target), "mini set")
-    bundle = load_dataset(
-        arguments.data,
-        root=arguments.root,
-        val_fraction=0.1,
-        test_fraction=0.2,
-        split_seed=0,
-        skip_unreadable=arguments.skip_unreadable,
-    )
-    for remark in bundle.remarks:
-        output.warn(remark)
+    replaced = require_replaceable(target, earlier_files(target / RECORD, MADE_BY), "mini set")
+    bundle = load_source(arguments, output)
     with atomic_folder(target) as folder, output.progress(f"{bundle.name}, mini", arguments.samples) as advance:
         done = write_mini(
             bundle, folder, samples=arguments.samples, val_share=arguments.val, seed=arguments.seed, advance=advance
@@ -67,12 +60,3 @@ def _mini(arguments: argparse.Namespace, output: Output) -> int:
         + (" (an earlier mini set was replaced)" * replaced)
     )
     return EXIT_OK
-
-
-def _earlier_files(folder: Path) -> frozenset[str] | None:
-    """Returns the files an earlier run wrote into ``folder``, None where there was none."""
-    try:
-        record = json.loads((folder / RECORD).read_bytes())
-        return frozenset(map(str, record["files"])) if record["made_by"] == MADE_BY else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -5,20 +5,27 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
 from paddle_tk.cli import EXIT_OK, Output, make_parser, run_command
+from paddle_tk.commands.dataset_shared import (
+    add_skip_unreadable,
+    add_source,
+    add_splits,
+    load_source,
+    positive,
+    require_apart,
+)
 from paddle_tk.commands.shared import require_replaceable
-from paddle_tk.data.datasets import load_dataset
 from paddle_tk.data.shard_check import ShardReport, check_shards, row_count
 from paddle_tk.data.shard_index import INDEX, ShardIndex, parse_index
 from paddle_tk.data.shard_jobs import ENGINES
 from paddle_tk.data.shard_merge import merge_shards
 from paddle_tk.data.shards import COMPRESSIONS, ORDERS, ShardSettings, write_shards
-from paddle_tk.errors import BadInput, CheckFailed, DataError
+from paddle_tk.errors import CheckFailed, DataError
 from paddle_tk.files import MIB, atomic_folder
 
 _FOLDERS = ("image_folder", "coco", "voc", "yolo")
@@ -46,26 +53,21 @@ _MERGE = """Make one dataset of several that lie side by side, each in a sub-fol
 def shard_action(argv: Sequence[str]) -> int:
     """``shard``: writes a dataset as Parquet shards; returns the exit code."""
     parser = make_parser("tools/dataset.py shard", _SHARD)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", metavar="NAME", help="a registered dataset")
-    source.add_argument("--from", dest="data", choices=_FOLDERS, help="the format of your own images")
-    parser.add_argument("--root", metavar="DIR", help="where it lies (default: $PADDLE_TK_HOME/datasets/NAME)")
+    add_source(parser, _FOLDERS, registered="a registered dataset", own="the format of your own images")
     parser.add_argument("--output", type=Path, required=True, metavar="D", help="a new folder, or earlier shards")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--rows-per-shard", type=_positive(int), metavar="N", help="images of a shard")
-    size.add_argument("--shard-mb", type=_positive(float), default=128.0, metavar="M", help="MB of one (default: 128)")
+    size.add_argument("--rows-per-shard", type=positive(int), metavar="N", help="images of a shard")
+    size.add_argument("--shard-mb", type=positive(float), default=128.0, metavar="M", help="MB of one (default: 128)")
     parser.add_argument(
-        "--group-mb", type=_positive(float), default=1.0, metavar="M", help="MB of a row group (default: 1)"
+        "--group-mb", type=positive(float), default=1.0, metavar="M", help="MB of a row group (default: 1)"
     )
     parser.add_argument("--compression", choices=COMPRESSIONS, default="snappy", help="of all columns")
     parser.add_argument(
         "--order", choices=ORDERS, default="shuffled", help="of the training images (default: shuffled)"
     )
     parser.add_argument("--order-seed", type=int, default=0, metavar="N", help="of the shuffled order (default: 0)")
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be decoded")
-    parser.add_argument("--val-fraction", type=_share, default=0.1, metavar="F", help="where no val is published")
-    parser.add_argument("--test-fraction", type=_share, default=0.2, metavar="F", help="where no test is published")
-    parser.add_argument("--split-seed", type=int, default=0, metavar="N", help="of splits that are drawn (default: 0)")
+    add_skip_unreadable(parser)
+    add_splits(parser)
     _add_engine(parser)
     parser.add_argument("--json", type=Path, metavar="F", help="also write what was made as JSON")
     return run_command(parser, _shard, argv)
@@ -85,17 +87,18 @@ def merge_shards_action(argv: Sequence[str]) -> int:
     parser = make_parser("tools/dataset.py merge_shards", _MERGE)
     parser.add_argument("--root", type=Path, required=True, metavar="D", help="the folder of the parts")
     parser.add_argument("--parts", nargs="+", metavar="NAME", help="sub-folders (default: all that hold shards)")
+    parser.add_argument("--json", type=Path, metavar="F", help="also write what was merged as JSON")
     return run_command(parser, _merge, argv)
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=ENGINES, default="local", help="this machine, or Ray Data (default: local)")
-    parser.add_argument("--workers", type=_positive(int), default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--workers", type=positive(int), default=1, metavar="N", help="processes (default: 1)")
 
 
 def _shard(arguments: argparse.Namespace, output: Output) -> int:
     target = arguments.output.expanduser().resolve()
-    _require_apart(target, arguments.root)
+    require_apart(target, arguments.root)
     replaced = require_replaceable(target, _earlier_files(target), "set of shards")
     settings = ShardSettings(
         shard_mb=arguments.shard_mb,
@@ -105,16 +108,7 @@ def _shard(arguments: argparse.Namespace, output: Output) -> int:
         order=arguments.order,
         seed=arguments.order_seed,
     )
-    bundle = load_dataset(
-        arguments.data,
-        root=arguments.root,
-        val_fraction=arguments.val_fraction,
-        test_fraction=arguments.test_fraction,
-        split_seed=arguments.split_seed,
-        skip_unreadable=arguments.skip_unreadable,
-    )
-    for remark in bundle.remarks:
-        output.warn(remark)
+    bundle = load_source(arguments, output)
     images, began = sum(map(len, bundle.splits.values())), time.perf_counter()
     with atomic_folder(target) as folder, output.progress(f"{bundle.name} to shards", images) as advance:
         index = write_shards(
@@ -173,6 +167,15 @@ def _merge(arguments: argparse.Namespace, output: Output) -> int:
     index = merge_shards(root, arguments.parts)
     _tell(index, output)
     parts = {shard.file.partition("/")[0] for shards in index.splits.values() for shard in shards}
+    output.json(
+        arguments.json,
+        {
+            "root": str(root),
+            "parts": sorted(parts),
+            "images": {name: sum(shard.rows for shard in shards) for name, shards in index.splits.items()},
+            "content_sha256": index.content_sha256,
+        },
+    )
     output.result(f"{root}: one dataset of {len(parts)} parts; train on it with data=shards data.root={root}")
     return EXIT_OK
 
@@ -200,40 +203,9 @@ def _tell_problems(report: ShardReport, output: Output) -> None:
         output.warn(f"and {len(lines) - _SHOWN} more; --json F has all of them")
 
 
-def _require_apart(target: Path, root: str | None) -> None:
-    """Refuses to replace the dataset that is being read."""
-    source = Path(root).expanduser().resolve() if root is not None else None
-    if source is not None and (target == source or target in source.parents):
-        raise BadInput(f"{target} is, or holds, the dataset that is read", "choose another --output")
-
-
 def _earlier_files(folder: Path) -> Sequence[str] | None:
     """Returns the files of earlier shards in ``folder``, None where there are none."""
     try:
         return parse_index((folder / INDEX).read_bytes(), os.fspath(folder / INDEX)).files
     except (OSError, DataError):
         return None
-
-
-def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = 0
-        if not 0 < value < 1e12:
-            raise argparse.ArgumentTypeError(f"must be above 0, got '{text}'")
-        return value
-
-    return parse
-
-
-def _share(text: str) -> float:
-    """Parses a share above 0 and below 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"must be above 0 and below 1, got '{text}'")
-    return value

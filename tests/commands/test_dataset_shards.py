@@ -108,7 +108,10 @@ def test_dataset_shard_refuses_to_replace_what_it_reads(tmp_path: Path, capsys: 
 def test_dataset_merge_shards_says_where_to_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("one", "two"):
         assert shard_digits(tmp_path / "all" / name, "--quiet") == 0
-    assert main(["merge_shards", "--root", str(tmp_path / "all")]) == 0
+    merged = tmp_path / "merged.json"
+    assert main(["merge_shards", "--root", str(tmp_path / "all"), "--json", str(merged)]) == 0
+    said = json.loads(merged.read_text())
+    assert (said["parts"], said["images"]) == (["one", "two"], {"train": 2588, "val": 288, "test": 718})
     assert (
         f"one dataset of 2 parts; train on it with data=shards data.root={tmp_path / 'all'}" in capsys.readouterr().out
     )
