@@ -100,11 +100,11 @@ def build_trainer(
     check_same(parallel, bundle, config_sha256)
     batches = share_batches(config, folder, parallel, output)
     balance = build_balance(config, bundle, output)
-    check_shares(batches, len(bundle.splits["train"] if balance.order is None else balance.order))
+    check_shares(batches, _epoch_images(bundle, balance))
     seed_everything(config.seed)
     network = build_network(config, kind, class_count(config, bundle), output)
     local = 1 if parallel is None else parallel.place.local_world
-    loaders = build_loaders(config, kind, bundle, batches.share, local, balance.order)
+    loaders = build_loaders(config, kind, bundle, batches.share, local, None if balance is None else balance.order)
     use_fast_kernels(config, network, device)
     if adapt is not None:
         adapt(network, bundle)
@@ -136,7 +136,7 @@ def _checked_dataset(config: Config, kind: TaskKind, output: Output) -> DatasetB
 
 
 def _settings(
-    config: Config, folder: Path, config_sha256: str, bundle: DatasetBundle, batches: Batches, balance: Balance
+    config: Config, folder: Path, config_sha256: str, bundle: DatasetBundle, batches: Batches, balance: Balance | None
 ) -> TrainerSettings:
     return TrainerSettings(
         folder=folder,
@@ -151,7 +151,7 @@ def _settings(
         dataset_name=bundle.name,
         dataset_fingerprint=bundle.fingerprint,
         config_sha256=config_sha256,
-        balance=balance.to_dict() if balance.asked != "none" else {},
+        balance={} if balance is None else balance.to_dict(),
     )
 
 
@@ -171,13 +171,15 @@ def build_dataset(config: Config, output: Output) -> DatasetBundle:
     return bundle
 
 
-def build_balance(config: Config, bundle: DatasetBundle, output: Output) -> Balance:
-    """Decides what is done about unequal classes, and says it where the config asks for something.
+def build_balance(config: Config, bundle: DatasetBundle, output: Output) -> Balance | None:
+    """Decides what is done about unequal classes, and says it; None, without counting, where nothing is asked for.
 
     Raises:
         BadInput: A method that is not for the task.
     """
     data = config.data
+    if data.balance == "none":
+        return None
     balance = plan_balance(
         bundle.splits["train"],
         bundle.classes,
@@ -186,9 +188,12 @@ def build_balance(config: Config, bundle: DatasetBundle, output: Output) -> Bala
         gamma=data.focal_gamma,
         threshold=data.repeat_threshold,
     )
-    if balance.asked != "none":
-        output.say(balance.line())
+    output.say(balance.line())
     return balance
+
+
+def _epoch_images(bundle: DatasetBundle, balance: Balance | None) -> int:
+    return len(bundle.splits["train"] if balance is None or balance.order is None else balance.order)
 
 
 def class_count(config: Config, bundle: DatasetBundle) -> int:
