@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[:stated]
         self._validators(mirror)
         self.end_headers()
-        self._body(mirror, body, first, fault)
+        self._body(mirror, body, first, fault, chunked=fault == "more")
 
     def _asked(self, mirror: Mirror, size: int) -> tuple[int | None, int]:
         """Returns the first and last byte that are to be sent; None for the first: all."""
@@ -145,16 +145,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _whole(self, mirror: Mirror, content: bytes, fault: str) -> None:
         self.send_response(200)
-        if mirror.states_length:
-            self.send_header("Content-Length", str(len(content)))
-        else:
+        # Chunks under a Content-Length would be other bytes in the right number, which is for CORRUPTING alone.
+        chunked = not mirror.states_length or fault == "more"
+        if chunked:
             self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(len(content)))
         self._validators(mirror)
         self.end_headers()
-        self._body(mirror, content, 0, fault, chunked=not mirror.states_length)
+        self._body(mirror, content, 0, fault, chunked=chunked)
 
-    def _body(self, mirror: Mirror, body: bytes, first: int, fault: str, *, chunked: bool = False) -> None:
-        chunked = chunked or fault == "more"
+    def _body(self, mirror: Mirror, body: bytes, first: int, fault: str, *, chunked: bool) -> None:
         half = len(body) // 2 // BLOCK * BLOCK
         for at in range(0, len(body), BLOCK):
             if fault in ("drop", "stall") and at >= half:
