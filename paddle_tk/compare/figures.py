@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import accumulate, combinations, pairwise
 from statistics import median
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 
 from paddle_tk.compare.rounds import Answer, Effort
 from paddle_tk.compare.statistics import Rule, compare_rounds, compare_shares
+from paddle_tk.compare.turns import turn_sizes
 from paddle_tk.evidence import Comparison, Curve, Figure
 from paddle_tk.types import Measurement
 
 PER_ROUND = "per_round_median"
+PER_TURN = "per_turn_median"
 # Compared round by round; whether more is better.
 ROUNDED = {
     "training_throughput": True,
@@ -40,11 +42,11 @@ def round_figures(
         effort: How much was measured.
         conditions: What else matters, told with every figure.
     """
-    device = effort.device
+    device, turns = effort.device, effort.turns if effort.takes_turns else 1
     shared = {**conditions, "threads": effort.threads, "rounds": len(answers), "warmup": effort.warmup}
 
     def figure(name: str, unit: str, rounds: Sequence[Sequence[float]], **more: Any) -> Figure:
-        return Figure(option, rounds_measurement(name, unit, rounds, device, {**shared, **more}))
+        return Figure(option, rounds_measurement(name, unit, rounds, device, {**shared, **more}, turns))
 
     found = [
         *_training(figure, "training_throughput", "fit", answers, "high-level API"),
@@ -52,7 +54,9 @@ def round_figures(
         figure(
             "fit_overhead", "ratio", [[median(a["fit"]["step_ms"]) / median(a["bare"]["step_ms"])] for a in answers]
         ),
-        latency_figure(option, "inference_latency", [a["inference"]["latency_ms"] for a in answers], device, shared),
+        latency_figure(
+            option, "inference_latency", [a["inference"]["latency_ms"] for a in answers], device, shared, turns
+        ),
         figure(
             "inference_throughput",
             "images/s",
@@ -69,25 +73,41 @@ def round_figures(
 
 
 def rounds_measurement(
-    name: str, unit: str, rounds: Sequence[Sequence[float]], device: str, conditions: Mapping[str, Any]
+    name: str,
+    unit: str,
+    rounds: Sequence[Sequence[float]],
+    device: str,
+    conditions: Mapping[str, Any],
+    turns: int = 1,
 ) -> Measurement:
-    """Returns the median of all samples, with the median of each round in the conditions."""
+    """Returns the median of all samples, with the median of each round, and of its turns, in the conditions."""
     samples = tuple(float(value) for values in rounds for value in values)
     spread = {"lowest": min(samples), "highest": max(samples)}
     per_round = [float(median(values)) for values in rounds]
-    return Measurement(
-        name, float(median(samples)), unit, len(samples), "measured", samples, device,
-        {**conditions, **spread, PER_ROUND: per_round},
-    )  # fmt: skip
+    said = {**conditions, **spread, PER_ROUND: per_round}
+    if turns > 1 and min(len(values) for values in rounds) > 1:
+        said[PER_TURN] = [_turn_medians(values, turns) for values in rounds]
+    return Measurement(name, float(median(samples)), unit, len(samples), "measured", samples, device, said)
+
+
+def _turn_medians(values: Sequence[float], turns: int) -> list[float]:
+    ends = list(accumulate(turn_sizes(len(values), turns), initial=0))
+    return [float(median(values[begin:end])) for begin, end in pairwise(ends)]
 
 
 def latency_figure(
-    option: str, name: str, rounds: Sequence[Sequence[float]], device: str, conditions: Mapping[str, Any]
+    option: str,
+    name: str,
+    rounds: Sequence[Sequence[float]],
+    device: str,
+    conditions: Mapping[str, Any],
+    turns: int = 1,
 ) -> Figure:
     """Returns the latency of one image, with p95 and p99 in the conditions."""
     flat = np.array([value for values in rounds for value in values])
     tails = {f"p{share}_ms": float(np.percentile(flat, share)) for share in (50, 95, 99)}
-    return Figure(option, rounds_measurement(name, "ms", rounds, device, {**conditions, "batch_size": 1, **tails}))
+    said = {**conditions, "batch_size": 1, **tails}
+    return Figure(option, rounds_measurement(name, "ms", rounds, device, said, turns))
 
 
 def _training(figure: Any, name: str, phase: str, answers: Sequence[Answer], how: str) -> list[Figure]:
@@ -162,11 +182,19 @@ def compare_pairs(names: Sequence[str], figures: Sequence[Figure], rule: Rule) -
             one, other = by.get((a, name)), by.get((b, name))
             if one is None or other is None:
                 continue
-            rounds = one.conditions.get(PER_ROUND, []), other.conditions.get(PER_ROUND, [])
-            if len(rounds[0]) == len(rounds[1]) >= 2 and min(*rounds[0], *rounds[1]) > 0:
+            rounds = _paired(one.conditions, other.conditions)
+            if len(rounds[0]) == len(rounds[1]) >= 2 and min(v for r in rounds for turns in r for v in turns) > 0:
                 found.append(compare_rounds(name, a, b, *rounds, rule, higher_is_better=higher))
         one, other = by.get((a, "final_accuracy")), by.get((b, "final_accuracy"))
         # An mAP is no share of the images: it has no such interval.
         if one is not None and other is not None and one.n == other.n and one.conditions.get("metric") == "top1":
             found.append(compare_shares("final_accuracy", a, b, one.value, other.value, one.n, rule))
     return found
+
+
+def _paired(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[list[list[float]], list[list[float]]]:
+    """Returns both sides' rounds, by turns where both took the same."""
+    by_turn = one.get(PER_TURN, []), other.get(PER_TURN, [])
+    if by_turn[0] and [len(turns) for turns in by_turn[0]] == [len(turns) for turns in by_turn[1]]:
+        return by_turn
+    return [[value] for value in one.get(PER_ROUND, [])], [[value] for value in other.get(PER_ROUND, [])]

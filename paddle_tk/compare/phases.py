@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from paddle_tk.compare.backend import Backend, Feed, Predict, epoch_feed, whole_feed
 from paddle_tk.compare.gpu_watch import GpuWatch
 from paddle_tk.compare.inputs import TEST, VAL, SharedInputs
+from paddle_tk.compare.turns import Turns
 from paddle_tk.errors import BadInput
 from paddle_tk.measure.fresh_process import peak_mib, reset_peak
 from paddle_tk.runtime.timing import sample_ms
@@ -24,22 +26,36 @@ _OUTPUT_IMAGES = 16  # whose outputs are held against each other
 
 
 class Clock:
-    """A ``Listener`` that notes when what happened."""
+    """A ``Listener`` that notes when what happened.
 
-    def __init__(self) -> None:
-        self.start = 0.0
-        self.ends: list[float] = []
+    Args:
+        turns: Of this process among others.
+        warmup: Steps before those that are divided into turns.
+        timed: Those.
+    """
+
+    def __init__(self, turns: Turns | None = None, warmup: int = 0, timed: int = 0) -> None:
+        self.start = self._from = 0.0
+        self.step_seconds: list[float] = []
         self.losses: list[float] = []
         self.epochs: list[dict[str, float]] = []
+        self._turns = turns or Turns()
+        begins = accumulate(self._turns.blocks(timed)[:-1], initial=warmup) if timed else ()
+        self._hands_over = frozenset(begins)
 
     def began(self) -> None:
         """See ``Listener``."""
-        self.start = time.perf_counter()
+        self.start = self._from = time.perf_counter()
 
     def batch_ended(self, loss: float) -> None:
-        """See ``Listener``."""
-        self.ends.append(time.perf_counter())
+        """See ``Listener``; the time of a turn's wait is no step's."""
+        now = time.perf_counter()
+        self.step_seconds.append(now - self._from)
         self.losses.append(loss)
+        if len(self.losses) in self._hands_over:
+            self._turns.hand_over()
+            now = time.perf_counter()
+        self._from = now
 
     def epoch_ended(self, metric: float, loss: float) -> None:
         """See ``Listener``."""
@@ -60,7 +76,8 @@ class Phases:
 
     def __init__(self, backend: Backend, inputs: SharedInputs, job: Mapping[str, Any], began: float) -> None:
         self.backend, self.inputs, self.job, self._began = backend, inputs, job, began
-        self.weights = Path(job["weights"]) if job.get("weights") else inputs.weights
+        self.weights = inputs.weights
+        self.turns = Turns(job.get("link"), job.get("turns", 1))
 
     def run(self) -> dict[str, Any]:
         """Runs those that the job names, in the order of ``PHASES``.
@@ -99,9 +116,18 @@ class Phases:
     def _timed(self, predict: Predict, one: np.ndarray, many: np.ndarray) -> dict[str, list[float]]:
         job = self.job
         return {
-            "latency_ms": sample_ms(lambda: predict(one), repeats=job["inference_repeats"], warmup=job["warmup"]),
-            "throughput_ms": sample_ms(lambda: predict(many), repeats=job["throughput_repeats"], warmup=1),
+            # Another process has been at the caches, which matters to one image and not to many.
+            "latency_ms": self._sampled(lambda: predict(one), job["inference_repeats"], (job["warmup"], 1)),
+            "throughput_ms": self._sampled(lambda: predict(many), job["throughput_repeats"], (1, 0)),
         }
+
+    def _sampled(self, call: Callable[[], object], repeats: int, warmup: tuple[int, int]) -> list[float]:
+        """Samples in turns, with so many calls before the first and before each other one."""
+        found = []
+        for place, count in enumerate(self.turns.blocks(repeats)):
+            self.turns.hand_over()
+            found += sample_ms(call, repeats=count, warmup=warmup[place > 0])
+        return found
 
     def _compiled(self, one: np.ndarray, many: np.ndarray) -> dict[str, Any]:
         """The same by the framework's graph form, a trace for each batch; where that fails, why."""
@@ -126,9 +152,10 @@ class Phases:
         folder = Path(self.job["output"])
         folder.mkdir(parents=True, exist_ok=True)
         files = {}
+        option = self.job["option"] + ("" if self.weights == self.inputs.weights else "-trained")
         names = ("boxes", "scores") if self.inputs.plan.kind == "detection" else ("logits",)
         for name, array in zip(names, self.backend.predictor(self.weights)(images), strict=True):
-            path = folder / f"{self.job['option']}_{name}.npy"
+            path = folder / f"{option}_{name}.npy"
             np.save(path, array)
             files[name] = str(path)
         return {"images": len(images), "files": files}
@@ -149,14 +176,15 @@ class Phases:
     def _curve(self, *, double: bool) -> list[float]:
         step = self.backend.bare_step(self.weights, random_layers=False, double=double)
         total = self.inputs.plan.epochs * self.inputs.plan.batches_per_epoch
-        return [step(*self.inputs.train_batch(place % total)) for place in range(self.job["curve_steps"])]
+        some = slice(self.job.get("curve_images"))
+        batches = (self.inputs.train_batch(place % total) for place in range(self.job["curve_steps"]))
+        return [step(images[some], labels[some]) for images, labels in batches]
 
     def bare(self) -> dict[str, Any]:
         """The bare loop over full batches, timed."""
         can_reset = reset_peak()
         step = self.backend.bare_step(self.weights)
-        feed = self._steps_feed()
-        clock = Clock()
+        feed, clock = self._steps_feed()
         with GpuWatch(self.backend.device) as watch:
             clock.began()
             for images, labels in feed.batches(0):
@@ -167,19 +195,19 @@ class Phases:
         """The same steps by the high-level API, timed from one batch's end to the next."""
         can_reset = reset_peak()
         model = self.backend.high_level(self.weights)
-        clock = Clock()
+        feed, clock = self._steps_feed()
         with GpuWatch(self.backend.device) as watch:
-            model.fit(self._steps_feed(), self.inputs.eval_images(VAL).first(1), clock)
+            model.fit(feed, self.inputs.eval_images(VAL).first(1), clock)
         return self._stepped(clock, watch, can_reset)
 
-    def _steps_feed(self) -> Feed:
-        return whole_feed(self.inputs, max(1, self.job["warmup"]) + self.job["train_steps"])
+    def _steps_feed(self) -> tuple[Feed, Clock]:
+        warmup, timed = max(1, self.job["warmup"]), self.job["train_steps"]
+        return whole_feed(self.inputs, warmup + timed), Clock(self.turns, warmup, timed)
 
     def _stepped(self, clock: Clock, watch: GpuWatch, can_reset: bool) -> dict[str, Any]:
-        # Batch end to batch end: the first warm-up step has no end before it and is in no sample.
-        taken = 1e3 * np.diff(clock.ends)[-self.job["train_steps"] :]
+        # Batch end to batch end; the first step, which has no end before it, is one of the warm-up.
         return {
-            "step_ms": taken.tolist(),
+            "step_ms": [1e3 * seconds for seconds in clock.step_seconds[-self.job["train_steps"] :]],
             "images_per_step": self.inputs.plan.batch_size,
             "losses": clock.losses,
             "peak_mib": peak_mib() if can_reset else None,
@@ -187,7 +215,7 @@ class Phases:
         }
 
     def train(self) -> dict[str, Any]:
-        """A training to the end by the high-level API."""
+        """A training to the end by the high-level API; phases after it look at what was learned."""
         plan, epochs = self.inputs.plan, self.job["epochs"]
         if not 1 <= epochs <= plan.epochs:
             raise BadInput(f"{epochs} epochs asked for", f"there are batches for 1 to {plan.epochs}")
@@ -196,6 +224,7 @@ class Phases:
         clock, test = Clock(), self.inputs.eval_images(TEST)
         model.fit(epoch_feed(self.inputs, epochs), self.inputs.eval_images(VAL), clock)
         peak = peak_mib() if can_reset else None
+        self.weights = _save(model.arrays(), Path(self.job["output"]), self.job["option"])
         return {
             "epochs": clock.epochs,
             "losses": clock.losses,
@@ -204,7 +233,7 @@ class Phases:
             "metric": plan.metric,
             "test_metric": model.evaluate(test),
             "test_n": len(test.images),
-            "weights": str(_save(model.arrays(), Path(self.job["output"]), self.job["option"])),
+            "weights": str(self.weights),
         }
 
 
@@ -231,8 +260,9 @@ PHASES: dict[str, Callable[[Phases], dict[str, Any]]] = {
     "bare": Phases.bare,
     "fit": Phases.fit,
     "train": Phases.train,
+    "trained_outputs": Phases.outputs,
 }
 JOB_KEYS = (
-    "inputs", "option", "phases", "threads", "device", "weights", "warmup", "train_steps", "inference_repeats",
-    "throughput_batch", "throughput_repeats", "epochs", "curve_steps", "output",
+    "inputs", "option", "phases", "threads", "device", "warmup", "train_steps", "inference_repeats",
+    "throughput_batch", "throughput_repeats", "epochs", "curve_steps", "output", "turns", "link", "curve_images",
 )  # fmt: skip

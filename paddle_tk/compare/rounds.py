@@ -1,12 +1,15 @@
-"""Every option in fresh processes, in turn, so that what else the machine does falls on all of them."""
+"""Every option in fresh processes that take turns, so that what else the machine does falls on all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from paddle_tk.compare.turns import run_in_turns
 from paddle_tk.errors import BadInput
 from paddle_tk.measure.fresh_process import run_fresh
 
@@ -33,6 +36,9 @@ class Effort:
         device: "cpu" or "gpu:N".
         timeout_seconds: For one process.
         torch_python: Interpreter for torch; None: this one.
+        turns: Of each process of a round in each series of samples, while the others wait; 1: each at a stretch. On a
+            GPU it is 1, where waiting processes would be part of the memory and the utilisation.
+        curve_images: Of each batch of ``curve_steps``; None: all.
     """
 
     rounds: int
@@ -47,6 +53,13 @@ class Effort:
     device: str
     timeout_seconds: float
     torch_python: str | None = None
+    turns: int = 1
+    curve_images: int | None = None
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether the processes of a round are there together, each waiting while another is timed."""
+        return self.turns > 1 and self.device == "cpu"
 
     def __post_init__(self) -> None:
         if self.torch_python is not None and not Path(self.torch_python).is_file():
@@ -69,14 +82,23 @@ class Workers:
     folder: Path
     effort: Effort
 
-    def run(self, framework: str, phases: Sequence[str], *, name: str, weights: Path | None = None) -> Answer:
+    def run(
+        self,
+        framework: str,
+        phases: Sequence[str],
+        *,
+        name: str,
+        link: socket.socket | None = None,
+        beside: int = 1,
+    ) -> Answer:
         """Runs phases of one framework in one fresh process.
 
         Args:
             framework: "paddle" or "torch".
             phases: In this order.
             name: Of the option, for messages and for the folder of arrays.
-            weights: Trained weights with Paddle's names; None: the shared first ones.
+            link: The process's end of ``run_in_turns``; None: it takes no turns.
+            beside: Processes that take turns, whose time is part of this one's.
 
         Raises:
             CheckFailed: The process ended without an answer or in time; nothing is compared then.
@@ -89,7 +111,6 @@ class Workers:
             "phases": list(phases),
             "threads": effort.threads,
             "device": effort.device,
-            "weights": None if weights is None else str(weights),
             "warmup": effort.warmup,
             "train_steps": effort.train_steps,
             "inference_repeats": effort.inference_repeats,
@@ -97,10 +118,13 @@ class Workers:
             "throughput_repeats": effort.throughput_repeats,
             "epochs": effort.epochs,
             "curve_steps": effort.curve_steps,
+            "curve_images": effort.curve_images,
             "output": str(output),
+            "turns": effort.turns,
+            "link": None if link is None else link.fileno(),
         }
         what = f"{name} ({', '.join(phases)})"
-        return self._fresh(_WORKERS[framework], framework, job, what)
+        return self._fresh(_WORKERS[framework], framework, job, what, link=link, beside=beside)
 
     def installed(self, framework: str) -> Answer:
         """Returns "mib" and "distributions" of what training in a framework needs installed.
@@ -120,11 +144,20 @@ class Workers:
         job = {"inputs": str(self.inputs), "weights": str(weights), "file": str(file), "opset": opset}
         return self._fresh("paddle_tk.compare.torch_export", "torch", job, f"the ONNX export of {name}")
 
-    def _fresh(self, module: str, framework: str, job: Mapping[str, Any], what: str) -> Answer:
+    def _fresh(
+        self,
+        module: str,
+        framework: str,
+        job: Mapping[str, Any],
+        what: str,
+        *,
+        link: socket.socket | None = None,
+        beside: int = 1,
+    ) -> Answer:
         python = self.effort.torch_python if framework == "torch" else None
-        seconds = self.effort.timeout_seconds
+        seconds = self.effort.timeout_seconds * beside
         found: Answer = run_fresh(
-            module, job, threads=self.effort.threads, what=what, timeout_seconds=seconds, python=python
+            module, job, threads=self.effort.threads, what=what, timeout_seconds=seconds, python=python, link=link
         )  # fmt: skip
         return found
 
@@ -132,7 +165,7 @@ class Workers:
 def interleaved_rounds(
     workers: Workers, frameworks: Mapping[str, str], advance: Callable[[int], None] = lambda n: None
 ) -> dict[str, list[Answer]]:
-    """Times every option once in each round, in a fresh process; every other round goes backwards.
+    """Times every option in each round, in a fresh process; every other round goes backwards.
 
     Args:
         workers: Starts the processes.
@@ -144,7 +177,22 @@ def interleaved_rounds(
     """
     found: dict[str, list[Answer]] = {name: [] for name in frameworks}
     for number in range(workers.effort.rounds):
-        for name in list(frameworks)[:: 1 if number % 2 == 0 else -1]:
-            found[name].append(workers.run(frameworks[name], TIMED, name=name))
-            advance(1)
+        order = list(frameworks)[:: 1 if number % 2 == 0 else -1]
+        for name, answer in zip(order, _round(workers, order, frameworks, lambda: advance(1)), strict=True):
+            found[name].append(answer)
     return found
+
+
+def _round(
+    workers: Workers, order: Sequence[str], frameworks: Mapping[str, str], ended: Callable[[], None]
+) -> Iterator[Answer]:
+    if not workers.effort.takes_turns:
+        for name in order:
+            yield workers.run(frameworks[name], TIMED, name=name)
+            ended()
+        return
+
+    def start(name: str, link: socket.socket) -> Answer:
+        return workers.run(frameworks[name], TIMED, name=name, link=link, beside=len(order))
+
+    yield from run_in_turns([partial(start, name) for name in order], ended)

@@ -34,23 +34,24 @@ def compare_rounds(
     name: str,
     a: str,
     b: str,
-    rounds_a: Sequence[float],
-    rounds_b: Sequence[float],
+    rounds_a: Sequence[Sequence[float]],
+    rounds_b: Sequence[Sequence[float]],
     rule: Rule,
     *,
     higher_is_better: bool,
 ) -> Comparison:
-    """Compares two options by the medians of their rounds, round by round.
+    """Compares two options round by round, and within a round turn by turn, as they were timed side by side.
 
-    The interval is Student's t of the mean of the rounds' log ratios (n - 1 degrees of freedom), turned back into
-    ratios and widened, where need be, to hold their median.
+    A round's ratio is the median of its turns' ratios: what slows the machine for a while falls on both halves of a
+    pair, but seldom on the medians of all turns alike. The interval is Student's t of the mean of the rounds' log
+    ratios (n - 1 degrees of freedom), turned back into ratios and widened, where need be, to hold their median.
 
     Args:
         name: Of the figure.
         a: One option.
         b: The other.
-        rounds_a: Its median of each round; above 0.
-        rounds_b: The other's, of the same rounds; above 0.
+        rounds_a: Of each round the median of each turn, one where it was timed at a stretch; above 0.
+        rounds_b: The other's, of the same rounds and turns.
         rule: When a ratio is a difference.
         higher_is_better: Direction of the figure.
 
@@ -62,9 +63,14 @@ def compare_rounds(
     Raises:
         ValueError: Fewer than 2 rounds, unequal counts, or a value that is not above 0.
     """
-    if len(rounds_a) != len(rounds_b) or len(rounds_a) < 2 or min(*rounds_a, *rounds_b) <= 0:
+    turns = [[len(values) for values in rounds] for rounds in (rounds_a, rounds_b)]
+    least = min((min(values, default=0) for values in (*rounds_a, *rounds_b)), default=0)
+    if turns[0] != turns[1] or len(rounds_a) < 2 or least <= 0:
         raise ValueError(f"{name}: needs two or more paired rounds above 0, got {list(rounds_a)} and {list(rounds_b)}")
-    logs = [math.log(x / y) for x, y in zip(rounds_a, rounds_b, strict=True)]
+    logs = [
+        median(math.log(x / y) for x, y in zip(one, other, strict=True))
+        for one, other in zip(rounds_a, rounds_b, strict=True)
+    ]
     ratio = math.exp(median(logs))
     half = float(stats.t.ppf((1 + rule.confidence) / 2, len(logs) - 1)) * stdev(logs) / math.sqrt(len(logs))
     low, high = math.exp(mean(logs) - half), math.exp(mean(logs) + half)

@@ -26,6 +26,14 @@ class CompareConfig(Section):
     rounds: int = Field(
         5, ge=2, le=100, description="fresh processes of each option, in turn", json_schema_extra=NOT_IDENTITY
     )
+    turns: int = Field(
+        8,
+        ge=1,
+        le=1000,
+        description="that a round's processes take in each series of samples, one timed while the others wait; "
+        "1: each process at a stretch, as always on a GPU",
+        json_schema_extra=NOT_IDENTITY,
+    )
     train_steps: int = Field(
         16, ge=2, le=10000, description="timed training steps in each of them", json_schema_extra=NOT_IDENTITY
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ def run_fresh(
     what: str,
     timeout_seconds: float,
     python: str | None = None,
+    link: socket.socket | None = None,
 ) -> Any:
     """Runs a module that calls ``answer`` in a fresh process.
 
@@ -40,6 +42,7 @@ def run_fresh(
         what: What is measured, for messages.
         timeout_seconds: After which the process is ended, and with it all that it has started.
         python: The interpreter; None: this one.
+        link: Its end of a connection, which it finds under the same number; closed here once the process has it.
 
     Returns:
         What the module answered.
@@ -53,7 +56,7 @@ def run_fresh(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (above, os.environ.get("PYTHONPATH"))))}
     environment.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
     try:
-        done = _run([python or sys.executable, "-m", module], json.dumps(job), environment, timeout_seconds)
+        done = _run([python or sys.executable, "-m", module], json.dumps(job), environment, timeout_seconds, link)
     except subprocess.TimeoutExpired as error:
         raise CheckFailed(
             f"{what} gave no answer within {timeout_seconds:.0f} s in a process of its own, which was ended",
@@ -70,14 +73,20 @@ def run_fresh(
 
 
 def _run(
-    command: list[str], text: str, environment: Mapping[str, str], timeout_seconds: float
+    command: list[str],
+    text: str,
+    environment: Mapping[str, str],
+    timeout_seconds: float,
+    link: socket.socket | None,
 ) -> subprocess.CompletedProcess[str]:
     pipe = subprocess.PIPE
     # A session of its own, so that loaders and launchers that it starts can be ended with it.
     process = subprocess.Popen(
         command, stdin=pipe, stdout=pipe, stderr=pipe, env=dict(environment), text=True, errors="replace",
-        start_new_session=True,
+        start_new_session=True, pass_fds=() if link is None else (link.fileno(),),
     )  # fmt: skip
+    if link is not None:
+        link.close()
     try:
         out, err = process.communicate(text, timeout=timeout_seconds)
     except BaseException:  # also where the user stops the parent, whose signal does not reach another session

@@ -129,7 +129,7 @@ class _Comparison:
         with self.output.progress("parity", len(runs)) as advance:
             for run in runs:
                 answer = self.workers.run(run.framework, ("outputs", "losses"), name=f"parity-{run.name}")
-                outputs[run.name] = _arrays(answer)
+                outputs[run.name] = _arrays(answer["outputs"])
                 losses[run.name] = answer["losses"]["losses"]
                 single[run.name] = answer["losses"]["losses_float32"]
                 advance(1)
@@ -165,21 +165,22 @@ class _Comparison:
         exports: dict[str, Exported] = {}
         with self.output.progress("training to the end, exporting", 2 * len(trained)) as advance:
             for candidate in trained:
-                answer = self.workers.run(candidate.framework, ("train",), name=candidate.name)["train"]
+                found = self.workers.run(candidate.framework, ("train", "trained_outputs"), name=candidate.name)
+                answer = found["train"]
                 said = {**self._said, "framework": candidate.framework, "threads": self.effort.threads}
                 figures += training_figures(candidate.name, answer, self.config.compare.target_accuracy, said)
                 curves += training_curves(candidate.name, answer)
                 advance(1)
-                exports[candidate.name] = self._export(candidate, Path(answer["weights"]))
+                exports[candidate.name] = self._export(
+                    candidate, Path(answer["weights"]), _arrays(found["trained_outputs"])
+                )
                 figures += [Figure(candidate.name, m) for m in exports[candidate.name].figures]
                 advance(1)
         return curves, exports
 
-    def _export(self, candidate: Candidate, weights: Path) -> Exported:
+    def _export(self, candidate: Candidate, weights: Path, native: Mapping[str, np.ndarray[Any, Any]]) -> Exported:
         framework, folder = candidate.framework, self.work / "models" / candidate.name
-        answer = self.workers.run(framework, ("outputs",), name=f"trained-{candidate.name}", weights=weights)
         images = np.load(self.inputs.folder / "test_images.npy", mmap_mode="r")
-        native = _arrays(answer)
         count = len(next(iter(native.values())))
         trained = Trained(framework, weights, np.array(images[:count]), tuple(native.values()))
         classes, threads = self.inputs.plan.classes, self.effort.threads
@@ -259,8 +260,8 @@ class _Comparison:
         return left
 
 
-def _arrays(answer: Answer) -> dict[str, np.ndarray[Any, Any]]:
-    return {name: np.load(file) for name, file in answer["outputs"]["files"].items()}
+def _arrays(outputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    return {name: np.load(file) for name, file in outputs["files"].items()}
 
 
 def _gpu_reasons(name: str, answers: list[Answer]) -> list[NotMeasured]:

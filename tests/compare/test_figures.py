@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from paddle_tk.compare.figures import compare_pairs, round_figures, training_curves, training_figures
@@ -50,6 +52,28 @@ def test_round_figures_keep_every_sample_and_each_rounds_median() -> None:
     assert by["fit_overhead"].value == pytest.approx(111 / 101)
     assert by["fit_overhead"].n == 3
     assert all(m.origin == "measured" for m in by.values())
+
+
+def test_round_figures_keep_each_turns_median_and_compare_by_it_when_processes_took_turns() -> None:
+    effort = replace(EFFORT, turns=2)
+    machine = [(1.0, 3.0), (2.0, 1.0), (1.0, 1.5)]  # in the turns of each round
+
+    def figures(option: str, factor: float) -> list[Figure]:
+        answers = [_answer(factor) for _ in machine]
+        for answer, (early, late) in zip(answers, machine, strict=True):
+            answer["fit"]["step_ms"] = [factor * 100 * early, factor * 100 * late]
+        return round_figures(option, answers, effort, {})
+
+    both = figures("paddle", 1.0) + figures("torch", 2.0)
+    speed = next(f.measurement for f in both if f.measurement.name == "training_throughput")
+    assert speed.conditions["per_turn_median"] == pytest.approx(
+        np.array([[160 / e, 160 / late] for e, late in machine])
+    )
+    found = {c.name: c for c in compare_pairs(["paddle", "torch"], both, Rule())}
+    assert (found["training_throughput"].ratio, found["training_throughput"].low) == pytest.approx((2, 2))
+    assert found["import_time"].ratio == pytest.approx(0.5)
+    on_gpu = round_figures("paddle", [_answer()] * 2, replace(effort, device="gpu:0"), {})
+    assert all("per_turn_median" not in f.measurement.conditions for f in on_gpu)
 
 
 def test_round_figures_leave_out_peak_memory_when_the_system_does_not_tell() -> None:

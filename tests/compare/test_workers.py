@@ -17,8 +17,9 @@ __all__ = ["inputs"]
 
 def job(given: SharedInputs, output: Path, framework: str, **changes: object) -> dict[str, object]:
     return {
-        "inputs": str(given.folder), "option": framework, "threads": 1, "device": "cpu", "weights": None, "warmup": 1,
-        "phases": ["inference", "outputs", "losses", "bare", "fit", "train"], "train_steps": 2, "inference_repeats": 5,
+        "inputs": str(given.folder), "option": framework, "threads": 1, "device": "cpu", "warmup": 1,
+        "phases": ["inference", "outputs", "losses", "bare", "fit", "train", "trained_outputs"],
+        "train_steps": 2, "inference_repeats": 5,
         "throughput_batch": 4, "throughput_repeats": 2, "epochs": EPOCHS, "curve_steps": 2, "output": str(output),
         "compiled": True, **changes,
     }  # fmt: skip
@@ -55,6 +56,9 @@ def test_a_worker_answers_every_phase(framework: str, inputs: SharedInputs, tmp_
     trained, first = read_weights(train["weights"]), read_weights(inputs.weights)
     assert {k: v.shape for k, v in trained.items()} == {k: v.shape for k, v in first.items()}
     assert np.abs(trained["fc.weight"] - first["fc.weight"]).max() > 0
+    before, after = (np.load(found[name]["files"]["logits"]) for name in ("outputs", "trained_outputs"))
+    assert before.shape == after.shape
+    assert np.abs(before - after).max() > 0
 
 
 @pytest.mark.parametrize("framework", ["paddle", "torch"])
@@ -62,6 +66,16 @@ def test_a_worker_tells_of_inputs_that_are_not_there(framework: str, inputs: Sha
     given = job(inputs, tmp_path, framework, inputs=str(tmp_path))
     with pytest.raises(ArtifactError, match="holds no inputs of a comparison"):
         run_fresh(f"paddle_tk.compare.{framework}_worker", given, threads=1, what=framework, timeout_seconds=120)
+
+
+@pytest.mark.parametrize("framework", ["paddle", "torch"])
+def test_losses_are_of_some_images_when_the_job_says_so(framework: str, inputs: SharedInputs, tmp_path: Path) -> None:
+    module, found = f"paddle_tk.compare.{framework}_worker", []
+    for images in (None, 16, 5):
+        given = job(inputs, tmp_path, framework, phases=["losses"], curve_images=images)
+        answer = run_fresh(module, given, threads=1, what=framework, timeout_seconds=300)
+        found.append(answer["losses"]["losses"])
+    assert found[0] == found[1] != found[2]
 
 
 def test_a_python_without_torch_is_told(inputs: SharedInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
