@@ -9,7 +9,7 @@ from pathlib import Path
 
 from paddle_tk.cli import EXIT_BAD_INPUT, EXIT_CRASH, EXIT_OK, Output, all_overrides, make_parser, run_command
 from paddle_tk.config.load import LoadedConfig, load_config
-from paddle_tk.environment.devices import process_count
+from paddle_tk.environment.devices import memory_bytes, process_count, require_room
 from paddle_tk.environment.ranks import own_rank
 from paddle_tk.errors import PaddleTkError
 from paddle_tk.training.run_folder import CONFIG, MODEL, Run, discard_unstarted, open_run, read_result, require_run
@@ -87,6 +87,7 @@ def _start(run: Run, loaded: LoadedConfig, arguments: argparse.Namespace, output
 
     trainer = loaded.config.trainer
     processes = process_count(trainer.devices)
+    require_room(processes, memory_bytes())
     flags = [flag for flag in ("--quiet", "--debug") if getattr(arguments, flag[2:])]
     command = [sys.executable, "-m", "paddle_tk.commands.train", "--worker", str(run.folder), *flags]
     if processes > 1:

@@ -18,6 +18,9 @@ INSTALL_GPU = (
     f"pip install paddlepaddle-gpu -i {GPU_WHEELS} (one such index per CUDA version), or use accelerator=cpu"
 )
 
+# Private memory of a process that has only imported Paddle 3.3.1 (CPU): 132,288 KiB, measured 2026-11-29, n = 1.
+_PROCESS_BYTES = 132_288 * 1024
+
 
 def resolve_device(accelerator: str, devices: int | str) -> str:
     """Returns Paddle's device string ("cpu", "gpu:0") for what was asked. Imports Paddle: set threads first.
@@ -64,6 +67,26 @@ def process_count(devices: int | str) -> int:
     """Returns how many processes ``trainer.devices`` asks for: 1 where it names a device."""
     text = str(devices)
     return int(text) if text.isdigit() else 1
+
+
+def require_room(processes: int, memory: int) -> None:
+    """Refuses more processes than the memory has room for, before the first is started.
+
+    Args:
+        processes: Of one job on this machine.
+        memory: RAM in bytes.
+
+    Raises:
+        BadInput: They do not fit, even before they load anything.
+    """
+    most = memory // _PROCESS_BYTES
+    if processes > max(1, most):
+        need = processes * _PROCESS_BYTES
+        raise BadInput(
+            f"trainer.devices={processes}: so many processes take at least {need / 1e9:,.1f} GB of memory before they "
+            f"load anything, and there are {memory / 1e9:,.1f} GB",
+            f"use at most {most}; one process for each GPU, or for each few CPU cores, is what helps",
+        )
 
 
 def choose_device(accelerator: str, devices: int | str, *, compiled_with_cuda: bool, gpus: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
 from paddle_tk.training.callbacks.history import read_history
@@ -33,12 +34,20 @@ def test_train_in_two_processes_ends_as_in_one_when_the_batch_is_the_same(tool: 
     assert results[1]["final"]["n"] == 359
 
 
-def test_train_in_two_processes_refuses_in_one_line_and_leaves_nothing(tool: Tool, tmp_path: Path) -> None:
-    bad = ["trainer.rank_batch_sizes=[8,4,20]", "trainer.devices=2"]
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (["trainer.rank_batch_sizes=[8,4,20]", "trainer.devices=2"], "names 3 process(es), the job has 2"),
+        (["trainer.devices=1000000"], "so many processes take at least 135,462.9 GB of memory"),
+    ],
+)
+def test_train_in_processes_refuses_in_one_line_and_leaves_nothing(
+    bad: list[str], said: str, tool: Tool, tmp_path: Path
+) -> None:
     done = tool("train", *SETTINGS, *bad, "--run-dir", "run", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "names 3 process(es), the job has 2" in done.stderr
+    assert said in done.stderr
     assert not (tmp_path / "run").exists()
 
 

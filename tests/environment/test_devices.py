@@ -13,6 +13,7 @@ from paddle_tk.environment.devices import (
     has_vnni,
     memory_bytes,
     process_count,
+    require_room,
     resolve_device,
     resolve_rank_device,
 )
@@ -141,3 +142,10 @@ def test_rank_device_is_the_ranks_own_when_it_is_there(
         return
     with pytest.raises(BadInput, match=expected):
         resolve_rank_device(accelerator, devices, rank)
+
+
+def test_require_room_refuses_more_processes_than_memory_can_hold() -> None:
+    require_room(1, 0)
+    require_room(8, 2 * 2**30)
+    with pytest.raises(BadInput, match=r"trainer.devices=5000: .*677.3 GB .*there are 25.8 GB.*at most 190"):
+        require_room(5000, 25_769_803_776)
