@@ -49,10 +49,10 @@ def parser(description: str, name: str) -> argparse.ArgumentParser:
 
 
 def interleaved(jobs: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Runs the jobs in turn, ``repeats`` times, so that a drift of the machine meets all of them."""
+    """Runs the jobs in turn, ``repeats`` times, every other time backwards, so that a drift meets all of them."""
     samples: dict[str, list[float]] = {name: [] for name in jobs}
     for round_number in range(repeats):
-        for name, job in jobs.items():
+        for name, job in list(jobs.items())[:: 1 if round_number % 2 == 0 else -1]:
             samples[name].append(job())
             print(f"  round {round_number + 1}/{repeats} {name}: {samples[name][-1]:.4g}", file=sys.stderr, flush=True)
     return samples

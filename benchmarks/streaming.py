@@ -49,7 +49,7 @@ from paddle_tk.types import Preprocessing
 
 PROBE = Path(__file__).with_name("_streaming_probe.py")
 PARTS = ("speed", "memory", "resume", "ranks", "ray", "cores")
-REPEATS, GROWTH, KILLS = 5, 10, 5
+REPEATS, GROWTH, KILLS = 11, 10, 5
 IDS, BATCH = 6000, 24
 
 
