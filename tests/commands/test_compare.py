@@ -163,6 +163,7 @@ def test_quick_effort_is_less_of_everything_and_never_more_than_asked_for() -> N
     quick = effort_of(load_config(Path(CONFIG)).config, threads=2, device="cpu", quick=True)
     assert quick.rounds < whole.rounds
     assert quick.epochs < whole.epochs
+    assert (quick.curve_images, whole.curve_images) == (16, None)
     assert quick.curve_steps > 10
     assert effort_of(config, threads=2, device="cpu", quick=True).rounds == 2
 
