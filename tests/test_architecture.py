@@ -50,7 +50,8 @@ NO_FRAMEWORK = ("types.py", "config", "metrics", "decide", "report", "processing
                 "data/check", "data/balance.py", "data/epoch_order.py", "data/select.py", "data/subset.py",
                 "data/shard", "data/streams.py", "data/formats/shards.py")  # fmt: skip
 FRAMEWORKS = {"paddle", "torch"}
-EARLY = ("__init__.py", "cli.py", "console.py", "config", "commands", "environment/threads.py", "environment/start.py")
+EARLY = ("__init__.py", "cli.py", "console.py", "config", "commands", "environment/threads.py",
+         "environment/matrix_kernels.py", "environment/start.py")  # fmt: skip
 
 
 def _files() -> list[Path]:

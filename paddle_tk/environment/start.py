@@ -1,4 +1,4 @@
-"""Loads Paddle once, the right way: threads first, without its start-up chatter."""
+"""Loads Paddle once, the right way: threads and matrix kernels first, without its start-up chatter."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import sys
 import warnings
 from typing import Literal
 
+from paddle_tk.environment.matrix_kernels import choose_matrix_kernels
 from paddle_tk.environment.memory_limits import require_room_for_paddle
 from paddle_tk.environment.threads import configure_threads
 
 
 def start_paddle(cpu_threads: int | Literal["auto"] = "auto") -> int:
-    """Sets CPU threads and imports Paddle; every command calls this before anything that imports Paddle.
+    """Sets CPU threads and matrix kernels and imports Paddle; every command calls this before anything else does.
 
     Paddle warns at import about more than one OpenMP thread (which is what makes it fast on a CPU) and about a missing
     ccache (used to compile extensions, which this project never does); both are kept from the user.
@@ -31,6 +32,7 @@ def start_paddle(cpu_threads: int | Literal["auto"] = "auto") -> int:
     warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     if "paddle" in sys.modules:
         return threads
+    choose_matrix_kernels()
     require_room_for_paddle()
     # Its transport between processes says where it listens and connects.
     os.environ.setdefault("GLOG_minloglevel", "2")
