@@ -82,9 +82,10 @@ def main() -> int:
     chosen = choose_matrix_kernels()
     if chosen is None:
         print("nothing is chosen for this processor: MKL's own choice stays")
+        return finish([], {}, given.json, {"kernels": None})
     claims: list[Claim] = []
     samples: dict[str, list[float]] = {}
-    for case in CASES if chosen else ():
+    for case in CASES:
         jobs = {f"{case} own": partial(_fresh, case, ""), f"{case} chosen": partial(_fresh, case, chosen)}
         found = interleaved(jobs, given.repeats)
         samples |= found
