@@ -11,7 +11,7 @@ import numpy as np
 
 from paddle_tk.compare.rounds import Answer, Effort
 from paddle_tk.compare.statistics import Rule, compare_rounds, compare_shares
-from paddle_tk.compare.turns import turn_sizes
+from paddle_tk.compare.turns import TRAINING_TURN, turn_sizes
 from paddle_tk.evidence import Comparison, Curve, Figure
 from paddle_tk.types import Measurement
 
@@ -49,11 +49,7 @@ def round_figures(
         return Figure(option, rounds_measurement(name, unit, rounds, device, {**shared, **more}, turns))
 
     found = [
-        *_training(figure, "training_throughput", "fit", answers, "high-level API"),
-        *_training(figure, "training_throughput_bare", "bare", answers, "bare loop"),
-        figure(
-            "fit_overhead", "ratio", [[median(a["fit"]["step_ms"]) / median(a["bare"]["step_ms"])] for a in answers]
-        ),
+        *(_loops(figure, answers) if effort.loops else ()),
         latency_figure(
             option, "inference_latency", [a["inference"]["latency_ms"] for a in answers], device, shared, turns
         ),
@@ -69,7 +65,9 @@ def round_figures(
     peaks = [a["inference"]["peak_mib"] for a in answers]
     if None not in peaks:
         found.append(figure("peak_memory_inference", "MiB", [[float(peak)] for peak in peaks], process="fresh, whole"))
-    return [*found, *_gpu(figure, answers)]
+    if effort.loops:
+        found += gpu_figures(option, [a["fit"].get("gpu") for a in answers], device, shared)
+    return found
 
 
 def rounds_measurement(
@@ -110,21 +108,61 @@ def latency_figure(
     return Figure(option, rounds_measurement(name, "ms", rounds, device, said, turns))
 
 
-def _training(figure: Any, name: str, phase: str, answers: Sequence[Answer], how: str) -> list[Figure]:
+def _training(figure: Any, name: str, phase: str, answers: Sequence[Answer], how: str) -> Figure:
     rounds = [[1e3 * a[phase]["images_per_step"] / ms for ms in a[phase]["step_ms"]] for a in answers]
-    return [figure(name, "images/s", rounds, batch_size=answers[0][phase]["images_per_step"], loop=how)]
+    made: Figure = figure(name, "images/s", rounds, batch_size=answers[0][phase]["images_per_step"], loop=how)
+    return made
 
 
-def _gpu(figure: Any, answers: Sequence[Answer]) -> list[Figure]:
+def _loops(figure: Any, answers: Sequence[Answer]) -> list[Figure]:
+    ratios = [[median(a["fit"]["step_ms"]) / median(a["bare"]["step_ms"])] for a in answers]
+    return [
+        _training(figure, "training_throughput", "fit", answers, "high-level API"),
+        _training(figure, "training_throughput_bare", "bare", answers, "bare loop"),
+        figure("fit_overhead", "ratio", ratios),
+    ]
+
+
+def gpu_figures(
+    option: str, watched: Sequence[Mapping[str, Any] | None], device: str, conditions: Mapping[str, Any]
+) -> list[Figure]:
+    """Returns utilisation and memory share of the GPU where every process that was watched has them."""
     found = []
     for name, key, bound in (
         ("gpu_utilisation", "utilisation", "> 0.90"),
         ("gpu_memory_share", "memory_share", "< 0.80"),
     ):
-        rounds = [a["fit"]["gpu"][key] for a in answers if (a["fit"].get("gpu") or {}).get(key)]
-        if len(rounds) == len(answers):
-            found.append(figure(name, "share", rounds, bound=bound))
+        rounds = [entry[key] for entry in watched if entry and entry.get(key)]
+        if len(rounds) == len(watched):
+            said = {**conditions, "bound": bound}
+            found.append(Figure(option, rounds_measurement(name, "share", rounds, device, said)))
     return found
+
+
+def speed_of_training(option: str, answer: Answer, effort: Effort, conditions: Mapping[str, Any]) -> Figure:
+    """Returns images/s of the steps of one training to the end, in as many parts as there would be rounds.
+
+    The first turn is warm-up. What differs from one start of a process to the next is not in the spread of the parts.
+
+    Args:
+        option: Its name.
+        answer: Of the phase "train".
+        effort: How much was measured.
+        conditions: What else matters.
+    """
+    rates = [1e3 * images / ms for images, ms in zip(answer["step_images"], answer["step_ms"], strict=True)]
+    turns = (len(rates) // TRAINING_TURN - 1) // effort.rounds  # in each part
+    size = turns * TRAINING_TURN
+    parts = [rates[TRAINING_TURN + i * size : TRAINING_TURN + (i + 1) * size] for i in range(effort.rounds)]
+    said = {
+        **conditions, "threads": effort.threads, "batch_size": max(answer["step_images"]), "loop": "high-level API",
+        "process": "one, trained to the end", "warmup": TRAINING_TURN,
+    }  # fmt: skip
+    rounds = parts if turns >= 1 else [rates[1:] or rates]
+    shown = rounds_measurement(
+        "training_throughput", "images/s", rounds, effort.device, said, turns if effort.takes_turns else 1
+    )
+    return Figure(option, shown)
 
 
 def training_figures(option: str, answer: Answer, target: float, conditions: Mapping[str, Any]) -> list[Figure]:

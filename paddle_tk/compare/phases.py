@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from paddle_tk.compare.backend import Backend, Feed, Predict, epoch_feed, whole_feed
 from paddle_tk.compare.gpu_watch import GpuWatch
 from paddle_tk.compare.inputs import TEST, VAL, SharedInputs
-from paddle_tk.compare.turns import Turns
+from paddle_tk.compare.turns import TRAINING_TURN, Turns
 from paddle_tk.errors import BadInput
 from paddle_tk.measure.fresh_process import peak_mib, reset_peak
 from paddle_tk.runtime.timing import sample_ms
@@ -26,40 +26,39 @@ _OUTPUT_IMAGES = 16  # whose outputs are held against each other
 
 
 class Clock:
-    """A ``Listener`` that notes when what happened.
+    """A ``Listener`` that notes when what happened; the time while others have their turn is not part of it.
 
     Args:
         turns: Of this process among others.
-        warmup: Steps before those that are divided into turns.
-        timed: Those.
+        hands_over: After so many steps.
     """
 
-    def __init__(self, turns: Turns | None = None, warmup: int = 0, timed: int = 0) -> None:
+    def __init__(self, turns: Turns | None = None, hands_over: Iterable[int] = ()) -> None:
         self.start = self._from = 0.0
         self.step_seconds: list[float] = []
         self.losses: list[float] = []
         self.epochs: list[dict[str, float]] = []
-        self._turns = turns or Turns()
-        begins = accumulate(self._turns.blocks(timed)[:-1], initial=warmup) if timed else ()
-        self._hands_over = frozenset(begins)
+        self._turns, self._hands_over, self._waited = turns or Turns(), frozenset(hands_over), 0.0
 
     def began(self) -> None:
         """See ``Listener``."""
         self.start = self._from = time.perf_counter()
 
     def batch_ended(self, loss: float) -> None:
-        """See ``Listener``; the time of a turn's wait is no step's."""
+        """See ``Listener``."""
         now = time.perf_counter()
         self.step_seconds.append(now - self._from)
         self.losses.append(loss)
+        self._from = now
         if len(self.losses) in self._hands_over:
             self._turns.hand_over()
-            now = time.perf_counter()
-        self._from = now
+            self._from = time.perf_counter()
+            self._waited += self._from - now
 
     def epoch_ended(self, metric: float, loss: float) -> None:
-        """See ``Listener``."""
-        seconds = time.perf_counter() - self.start
+        """See ``Listener``; the evaluation is part of the time, but no step's."""
+        self._from = time.perf_counter()
+        seconds = self._from - self.start - self._waited
         entry = {"epoch": len(self.epochs) + 1, "seconds": seconds, "train_loss": loss, "val_metric": metric}
         self.epochs.append(entry)
 
@@ -202,7 +201,8 @@ class Phases:
 
     def _steps_feed(self) -> tuple[Feed, Clock]:
         warmup, timed = max(1, self.job["warmup"]), self.job["train_steps"]
-        return whole_feed(self.inputs, warmup + timed), Clock(self.turns, warmup, timed)
+        begins = accumulate(self.turns.blocks(timed)[:-1], initial=warmup)
+        return whole_feed(self.inputs, warmup + timed), Clock(self.turns, begins)
 
     def _stepped(self, clock: Clock, watch: GpuWatch, can_reset: bool) -> dict[str, Any]:
         # Batch end to batch end; the first step, which has no end before it, is one of the warm-up.
@@ -221,13 +221,19 @@ class Phases:
             raise BadInput(f"{epochs} epochs asked for", f"there are batches for 1 to {plan.epochs}")
         can_reset = reset_peak()
         model = self.backend.high_level(self.weights)
-        clock, test = Clock(), self.inputs.eval_images(TEST)
-        model.fit(epoch_feed(self.inputs, epochs), self.inputs.eval_images(VAL), clock)
+        total = epochs * plan.batches_per_epoch
+        clock, test = Clock(self.turns, range(TRAINING_TURN, total, TRAINING_TURN)), self.inputs.eval_images(TEST)
+        self.turns.hand_over()  # all are loaded before any begins
+        with GpuWatch(self.backend.device) as watch:
+            model.fit(epoch_feed(self.inputs, epochs), self.inputs.eval_images(VAL), clock)
         peak = peak_mib() if can_reset else None
         self.weights = _save(model.arrays(), Path(self.job["output"]), self.job["option"])
         return {
             "epochs": clock.epochs,
             "losses": clock.losses,
+            "step_ms": [1e3 * seconds for seconds in clock.step_seconds],
+            "step_images": [plan.batch_images(step % plan.batches_per_epoch) for step in range(total)],
+            "gpu": watch.result(),
             "train_seconds": clock.epochs[-1]["seconds"],
             "peak_mib": peak,
             "metric": plan.metric,

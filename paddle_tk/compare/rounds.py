@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ from paddle_tk.compare.turns import run_in_turns
 from paddle_tk.errors import BadInput
 from paddle_tk.measure.fresh_process import run_fresh
 
-TIMED = ("inference", "bare", "fit")
 _WORKERS = {"paddle": "paddle_tk.compare.paddle_worker", "torch": "paddle_tk.compare.torch_worker"}
 _DISTRIBUTIONS = {"paddle": ("paddlepaddle",), "torch": ("torch", "pytorch-lightning")}
 Answer = Mapping[str, Any]
@@ -39,6 +38,8 @@ class Effort:
         turns: Of each process of a round in each series of samples, while the others wait; 1: each at a stretch. On a
             GPU it is 1, where waiting processes would be part of the memory and the utilisation.
         curve_images: Of each batch of ``curve_steps``; None: all.
+        loops: Whether rounds time training, by the high-level API and by a bare loop; if not, the steps of the training
+            to the end tell its speed.
     """
 
     rounds: int
@@ -55,6 +56,12 @@ class Effort:
     torch_python: str | None = None
     turns: int = 1
     curve_images: int | None = None
+    loops: bool = True
+
+    @property
+    def timed_phases(self) -> tuple[str, ...]:
+        """Phases of a process of a round, see ``phases.PHASES``."""
+        return ("inference", "bare", "fit") if self.loops else ("inference",)
 
     @property
     def takes_turns(self) -> bool:
@@ -177,22 +184,41 @@ def interleaved_rounds(
     """
     found: dict[str, list[Answer]] = {name: [] for name in frameworks}
     for number in range(workers.effort.rounds):
-        order = list(frameworks)[:: 1 if number % 2 == 0 else -1]
-        for name, answer in zip(order, _round(workers, order, frameworks, lambda: advance(1)), strict=True):
+        order = dict(list(frameworks.items())[:: 1 if number % 2 == 0 else -1])
+        for name, answer in run_side_by_side(workers, order, workers.effort.timed_phases, advance).items():
             found[name].append(answer)
     return found
 
 
-def _round(
-    workers: Workers, order: Sequence[str], frameworks: Mapping[str, str], ended: Callable[[], None]
-) -> Iterator[Answer]:
+def run_side_by_side(
+    workers: Workers,
+    frameworks: Mapping[str, str],
+    phases: Sequence[str],
+    advance: Callable[[int], None] = lambda n: None,
+) -> dict[str, Answer]:
+    """Runs phases of every option, each in a fresh process; on a CPU in turns, else one after the other.
+
+    Args:
+        workers: Starts the processes.
+        frameworks: Framework by option, in the order in which they begin.
+        phases: In this order.
+        advance: Called with 1 after each process.
+
+    Returns:
+        By option, in the same order.
+
+    Raises:
+        CheckFailed: A process ended without an answer or in time.
+    """
     if not workers.effort.takes_turns:
-        for name in order:
-            yield workers.run(frameworks[name], TIMED, name=name)
-            ended()
-        return
+        found = {}
+        for name, framework in frameworks.items():
+            found[name] = workers.run(framework, phases, name=name)
+            advance(1)
+        return found
 
     def start(name: str, link: socket.socket) -> Answer:
-        return workers.run(frameworks[name], TIMED, name=name, link=link, beside=len(order))
+        return workers.run(frameworks[name], phases, name=name, link=link, beside=len(frameworks))
 
-    yield from run_in_turns([partial(start, name) for name in order], ended)
+    answers = run_in_turns([partial(start, name) for name in frameworks], lambda: advance(1))
+    return dict(zip(frameworks, answers, strict=True))

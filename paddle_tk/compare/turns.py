@@ -15,6 +15,7 @@ from typing import Any
 
 from paddle_tk.errors import CheckFailed
 
+TRAINING_TURN = 4  # steps of a training to the end
 _BYTE = b"."
 _STILL_SECONDS = 0.01  # looked at
 _STILL_SHARE = 0.2  # of a core's time

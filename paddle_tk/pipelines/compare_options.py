@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,14 @@ import numpy as np
 
 from paddle_tk.compare.figures import (
     compare_pairs,
+    gpu_figures,
     round_figures,
+    speed_of_training,
     training_curves,
     training_figures,
 )
 from paddle_tk.compare.parity import ParityReport, require_parity
-from paddle_tk.compare.rounds import Answer, Effort, Workers, interleaved_rounds
+from paddle_tk.compare.rounds import Answer, Effort, Workers, interleaved_rounds, run_side_by_side
 from paddle_tk.compare.shared_inputs import SharedInputs, build_shared_inputs
 from paddle_tk.compare.statistics import Rule
 from paddle_tk.config.schema import Config
@@ -26,6 +29,7 @@ from paddle_tk.console import Output
 from paddle_tk.decide.scaffold.recipe import recipe_lines
 from paddle_tk.environment.devices import cpu_model
 from paddle_tk.environment.versions import environment_report
+from paddle_tk.errors import PaddleTkError
 from paddle_tk.evidence import Curve, Evidence, Figure, NotMeasured
 from paddle_tk.pipelines.compare_candidates import Candidate, Watch, candidates, option, require_torch
 from paddle_tk.pipelines.compare_exports import (
@@ -39,6 +43,7 @@ from paddle_tk.pipelines.compare_exports import (
     paddle_model,
     time_onnx,
 )
+from paddle_tk.runtime.load import ModelSource
 from paddle_tk.types import Measurement
 
 _OF_TRAINING = (
@@ -49,7 +54,10 @@ _OF_TRAINING = (
 _INT8 = ("int8_available", "int8_latency_ratio", "int8_accuracy", "int8_size_ratio")
 # The oldest that torch's exporter writes without converting.
 _TORCH_OPSET = 18
+_EXPORTERS = {"paddle": "paddle2onnx", "torch": "torch.onnx"}
 _GPU = ("gpu_utilisation", "gpu_memory_share")
+_BARE = ("training_throughput_bare", "fit_overhead")
+_NO_BARE = "a quick comparison times no bare loop; leave out --quick"
 
 
 def compare_options(
@@ -81,9 +89,11 @@ def compare_options(
     watch.stage("parity")
     figures, answers = comparison.rounds(trained)
     watch.stage("timing")
-    curves, exports = comparison.train_and_export(trained, figures)
-    watch.stage("training and export")
-    left_out = comparison.close(wanted, trained, exports, figures, answers)
+    curves, learned = comparison.train(trained, figures)
+    watch.stage("training")
+    exports = comparison.export(trained, learned, figures)
+    watch.stage("export")
+    left_out = comparison.close(wanted, trained, exports, figures, learned)
     watch.stage("ONNX Runtime")
     kept = [f for f in figures if f.option in {c.name for c in wanted}]
     names = [c.name for c in wanted]
@@ -157,46 +167,68 @@ class _Comparison:
             figures.append(Figure(name, recipe_lines(framework)))
         return figures, answers
 
-    def train_and_export(
-        self, trained: list[Candidate], figures: list[Figure]
-    ) -> tuple[list[Curve], dict[str, Exported]]:
-        """Trains each framework to the end by its high-level API, and turns what it learned into ONNX and INT8."""
+    def train(self, trained: list[Candidate], figures: list[Figure]) -> tuple[list[Curve], dict[str, Answer]]:
+        """Trains each framework to the end by its high-level API."""
         curves: list[Curve] = []
-        exports: dict[str, Exported] = {}
-        with self.output.progress("training to the end, exporting", 2 * len(trained)) as advance:
-            for candidate in trained:
-                found = self.workers.run(candidate.framework, ("train", "trained_outputs"), name=candidate.name)
-                answer = found["train"]
-                said = {**self._said, "framework": candidate.framework, "threads": self.effort.threads}
-                figures += training_figures(candidate.name, answer, self.config.compare.target_accuracy, said)
-                curves += training_curves(candidate.name, answer)
-                advance(1)
-                exports[candidate.name] = self._export(
-                    candidate, Path(answer["weights"]), _arrays(found["trained_outputs"])
-                )
-                figures += [Figure(candidate.name, m) for m in exports[candidate.name].figures]
-                advance(1)
-        return curves, exports
+        frameworks = {c.name: c.framework for c in trained}
+        with self.output.progress("training to the end", len(trained)) as advance:
+            answers = run_side_by_side(self.workers, frameworks, ("train", "trained_outputs"), advance)
+        for name, found in answers.items():
+            answer = found["train"]
+            said = {**self._said, "framework": frameworks[name], "threads": self.effort.threads}
+            figures += training_figures(name, answer, self.config.compare.target_accuracy, said)
+            if not self.effort.loops:
+                figures.append(speed_of_training(name, answer, self.effort, said))
+                figures += gpu_figures(name, [answer["gpu"]], self.effort.device, said)
+            curves += training_curves(name, answer)
+        return curves, answers
 
-    def _export(self, candidate: Candidate, weights: Path, native: Mapping[str, np.ndarray[Any, Any]]) -> Exported:
-        framework, folder = candidate.framework, self.work / "models" / candidate.name
+    def export(
+        self, trained: list[Candidate], answers: Mapping[str, Answer], figures: list[Figure]
+    ) -> dict[str, Exported]:
+        """Turns what each framework learned into ONNX and INT8."""
+        exports: dict[str, Exported] = {}
+        learned = {c.name: self._trained(c, answers[c.name]) for c in trained}
+        with self.output.progress("exporting", len(trained)) as advance:
+            written = self._write_onnx(learned)
+            for name, one in learned.items():
+                exports[name] = export_trained(
+                    one, written[name].result, self.work / "models" / name / "int8",
+                    config=self.config, effort=self.effort, said={"exporter": _EXPORTERS[one.framework]},
+                    output=Output(quiet=True),
+                )  # fmt: skip
+                figures += [Figure(name, m) for m in exports[name].figures]
+                advance(1)
+        return exports
+
+    def _trained(self, candidate: Candidate, answer: Answer) -> Trained:
+        native, weights = _arrays(answer["trained_outputs"]), Path(answer["train"]["weights"])
         images = np.load(self.inputs.folder / "test_images.npy", mmap_mode="r")
         count = len(next(iter(native.values())))
-        trained = Trained(framework, weights, np.array(images[:count]), tuple(native.values()))
-        classes, threads = self.inputs.plan.classes, self.effort.threads
-        shared: dict[str, Any] = {"config": self.config, "effort": self.effort, "output": Output(quiet=True)}
-        if framework == "paddle":
-            source = paddle_model(self.config, classes, weights, folder / "model")
-            export = partial(export_paddle, source, folder / "onnx", threads)
-            return export_trained(trained, export, folder / "int8", said={"exporter": "paddle2onnx"}, **shared)
-        file = folder / "model.onnx"
-        folder.mkdir(parents=True)
+        return Trained(candidate.framework, weights, np.array(images[:count]), tuple(native.values()))
 
-        def write() -> Any:
-            self.workers.export_torch(candidate.name, weights, file, opset=_TORCH_OPSET)
-            return open_torch_onnx(file, self.config, classes)
+    def _write_onnx(self, learned: Mapping[str, Trained]) -> dict[str, Future[ModelSource]]:
+        """Lets all write their ONNX files at once, since nothing is timed meanwhile; an error waits in its place."""
+        found: dict[str, Future[ModelSource]] = {}
+        with ThreadPoolExecutor(max(1, len(learned))) as pool:
+            for name, trained in learned.items():
+                if trained.framework == "torch":  # in a process of its own
+                    found[name] = pool.submit(self._write_torch, name, trained.weights)
+            for name, trained in learned.items():
+                if trained.framework == "paddle":
+                    found[name] = _outcome(partial(self._write_paddle, name, trained.weights))
+        return found
 
-        return export_trained(trained, write, folder / "int8", said={"exporter": "torch.onnx"}, **shared)
+    def _write_paddle(self, name: str, weights: Path) -> ModelSource:
+        folder = self.work / "models" / name
+        source = paddle_model(self.config, self.inputs.plan.classes, weights, folder / "model")
+        return export_paddle(source, folder / "onnx", self.effort.threads)
+
+    def _write_torch(self, name: str, weights: Path) -> ModelSource:
+        file = self.work / "models" / name / "model.onnx"
+        file.parent.mkdir(parents=True)
+        self.workers.export_torch(name, weights, file, opset=_TORCH_OPSET)
+        return open_torch_onnx(file, self.config, self.inputs.plan.classes)
 
     def close(
         self,
@@ -204,7 +236,7 @@ class _Comparison:
         trained: list[Candidate],
         exports: Mapping[str, Exported],
         figures: list[Figure],
-        answers: Mapping[str, list[Answer]],
+        learned: Mapping[str, Answer],
     ) -> list[NotMeasured]:
         """Times the exported files, gives INT8 options their figures, and says what is missing and why."""
         files = {name: e.onnx for name, e in exports.items() if e.onnx is not None}
@@ -217,7 +249,8 @@ class _Comparison:
         figures += [f for f in timed if f.option in names]
         missing = [n for name, e in exports.items() for n in not_measured(name, e)]
         for name in names:
-            missing += _gpu_reasons(name, answers[name])
+            missing += [] if self.effort.loops else [NotMeasured(name, key, _NO_BARE) for key in _BARE]
+            missing += _gpu_reasons(name, learned[name])
             missing += self._no_target(name, figures)
         for candidate in wanted:
             if candidate.precision == "int8":
@@ -260,10 +293,20 @@ class _Comparison:
         return left
 
 
+def _outcome(call: Callable[[], ModelSource]) -> Future[ModelSource]:
+    """Returns what a call returned or raised, to be asked for later."""
+    kept: Future[ModelSource] = Future()
+    try:
+        kept.set_result(call())
+    except PaddleTkError as error:
+        kept.set_exception(error)
+    return kept
+
+
 def _arrays(outputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
     return {name: np.load(file) for name, file in outputs["files"].items()}
 
 
-def _gpu_reasons(name: str, answers: list[Answer]) -> list[NotMeasured]:
-    reason = (answers[0]["fit"].get("gpu") or {}).get("reason")
+def _gpu_reasons(name: str, answer: Answer) -> list[NotMeasured]:
+    reason = (answer["train"]["gpu"] or {}).get("reason")
     return [NotMeasured(name, key, str(reason)) for key in _GPU] if reason else []

@@ -96,6 +96,19 @@ def test_compare_shows_a_team_name_as_text_when_it_is_markup(compared: Path) -> 
     assert "<script>alert(1)" not in page
 
 
+def test_a_quick_comparison_takes_its_speed_from_the_training_to_the_end(tmp_path: Path) -> None:
+    few = [*TINY, "trainer.limit_train_batches=12", "compare.options=[paddle, torch]"]
+    assert main(["-c", CONFIG, "--output", str(tmp_path / "out"), "--quiet", "--quick", *few]) == 0
+    evidence = read_evidence(tmp_path / "out" / "measurements.json")
+    for name in ("paddle", "torch"):
+        speed = evidence.find(name, "training_throughput")
+        assert speed is not None
+        assert (speed.n, len(speed.conditions["per_round_median"])) == (8, 2)
+        assert "--quick" in str(evidence.reason(name, "fit_overhead"))
+        assert evidence.find(name, "onnx_latency") is not None
+    assert "training_throughput" in {pair.name for pair in evidence.comparisons}
+
+
 def _refused(capsys: pytest.CaptureFixture[str], output: Path, *items: str) -> tuple[int, str]:
     code = main(["-c", CONFIG, "--output", str(output), "--quiet", *TINY, *items])
     told = capsys.readouterr().err.strip()
@@ -163,7 +176,9 @@ def test_quick_effort_is_less_of_everything_and_never_more_than_asked_for() -> N
     quick = effort_of(load_config(Path(CONFIG)).config, threads=2, device="cpu", quick=True)
     assert quick.rounds < whole.rounds
     assert quick.epochs < whole.epochs
-    assert (quick.curve_images, whole.curve_images) == (16, None)
+    assert (quick.curve_images, whole.curve_images) == (8, None)
+    assert whole.timed_phases == ("inference", "bare", "fit")
+    assert quick.timed_phases == ("inference",)
     assert quick.curve_steps > 10
     assert effort_of(config, threads=2, device="cpu", quick=True).rounds == 2
 

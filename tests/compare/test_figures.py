@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paddle_tk.compare.figures import compare_pairs, round_figures, training_curves, training_figures
+from paddle_tk.compare.figures import (
+    compare_pairs,
+    round_figures,
+    speed_of_training,
+    training_curves,
+    training_figures,
+)
 from paddle_tk.compare.rounds import Effort
 from paddle_tk.compare.statistics import NO_DIFFERENCE, Rule
 from paddle_tk.evidence import Figure
@@ -130,6 +136,51 @@ def test_training_curves_run_over_updates_epochs_and_time() -> None:
     assert curves["val_top1"].x == (1.0, 2.0)
     assert curves["val_top1_by_time"].x == (10.0, 20.0)
     assert curves["val_top1"].y == (0.5, 0.6)
+
+
+def _steps(ms: list[float], images: list[int] | None = None) -> dict[str, Any]:
+    return {"step_ms": ms, "step_images": images or [16] * len(ms)}
+
+
+def test_speed_of_training_leaves_out_the_first_turn_and_has_as_many_parts_as_rounds() -> None:
+    # 7 turns of 4 steps and one step more: the first is warm-up, three parts of two turns follow.
+    ms = [999.0] * 4 + [100.0] * 8 + [200.0] * 8 + [400.0] * 8 + [1.0]
+    found = speed_of_training("paddle", _steps(ms), replace(EFFORT, turns=4), {"model": "resnet18"}).measurement
+    assert found.conditions["per_round_median"] == pytest.approx([160.0, 80.0, 40.0])
+    assert found.conditions["per_turn_median"] == [pytest.approx([v, v]) for v in (160.0, 80.0, 40.0)]
+    assert found.n == len(found.samples) == 24
+    assert found.conditions["process"] == "one, trained to the end"
+
+
+def test_speed_of_training_counts_the_images_of_each_step() -> None:
+    images = [16, 16, 16, 16, *[16, 16, 16, 4] * 3]
+    found = speed_of_training("paddle", _steps([100.0, 100.0, 100.0, 25.0] * 4, images), EFFORT, {}).measurement
+    assert found.samples == pytest.approx((160.0,) * 12)
+
+
+@pytest.mark.parametrize(("steps", "n"), [(1, 1), (3, 2), (15, 14)])
+def test_speed_of_a_short_training_is_one_part_without_the_first_step(steps: int, n: int) -> None:
+    found = speed_of_training("paddle", _steps([100.0] * steps), EFFORT, {}).measurement
+    assert (found.n, len(found.conditions["per_round_median"])) == (n, 1)
+
+
+def test_two_trainings_are_compared_by_the_turns_of_their_parts() -> None:
+    # The machine slows down for a while: both halves of a pair are slow then.
+    slow = [1.0, 1.3, 0.9, 2.0, 1.1, 1.0, 1.4]
+    ours = [100 * factor for factor in slow for _ in range(4)]
+    theirs = [90 * factor for factor in slow for _ in range(4)]
+    effort = replace(EFFORT, turns=4)
+    figures = [speed_of_training(name, _steps(ms), effort, {}) for name, ms in (("paddle", ours), ("torch", theirs))]
+    (found,) = compare_pairs(["paddle", "torch"], figures, Rule())
+    assert (found.name, found.n, found.verdict) == ("training_throughput", 3, "torch")
+    assert found.ratio == pytest.approx(0.9)
+
+
+def test_round_figures_tell_nothing_of_loops_that_no_round_timed() -> None:
+    answers = [{k: v for k, v in _answer(f).items() if k not in ("bare", "fit")} for f in (1.0, 1.01, 0.99)]
+    names = {f.measurement.name for f in round_figures("paddle", answers, replace(EFFORT, loops=False), {})}
+    assert not names & {"training_throughput", "training_throughput_bare", "fit_overhead"}
+    assert {"inference_latency", "inference_throughput", "cold_start"} <= names
 
 
 @pytest.mark.parametrize(("metric", "compared"), [("top1", True), ("map50_95", False)])

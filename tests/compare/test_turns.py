@@ -12,7 +12,7 @@ import pytest
 
 from paddle_tk.compare.inputs import SharedInputs
 from paddle_tk.compare.phases import Clock
-from paddle_tk.compare.rounds import Effort, Workers, interleaved_rounds
+from paddle_tk.compare.rounds import Effort, Workers, interleaved_rounds, run_side_by_side
 from paddle_tk.compare.turns import Turns, run_in_turns, turn_sizes
 from paddle_tk.errors import CheckFailed
 
@@ -90,20 +90,30 @@ def test_the_wait_for_a_turn_is_in_no_step() -> None:
     class Slow(Turns):
         waits = 0
 
-        def blocks(self, samples: int) -> list[int]:
-            return turn_sizes(samples, 2)
-
         def hand_over(self) -> None:
             Slow.waits += 1
             time.sleep(0.2)
 
-    clock = Clock(Slow(), warmup=1, timed=4)
+    clock = Clock(Slow(), (1, 3))
     clock.began()
     for _ in range(5):
         clock.batch_ended(0.0)
+    clock.epoch_ended(0.5, 1.0)
     assert Slow.waits == 2
     assert len(clock.step_seconds) == 5
     assert max(clock.step_seconds) < 0.1
+    assert clock.epochs[0]["seconds"] < 0.1
+
+
+def test_an_evaluation_is_in_the_time_of_an_epoch_and_in_no_step() -> None:
+    clock = Clock()
+    clock.began()
+    clock.batch_ended(0.0)
+    time.sleep(0.2)
+    clock.epoch_ended(0.5, 1.0)
+    clock.batch_ended(0.0)
+    assert max(clock.step_seconds) < 0.1
+    assert clock.epochs[0]["seconds"] >= 0.2
 
 
 def test_two_processes_that_take_turns_answer_as_one_alone_does(inputs: SharedInputs, tmp_path: Path) -> None:
@@ -119,6 +129,26 @@ def test_two_processes_that_take_turns_answer_as_one_alone_does(inputs: SharedIn
         for phase in ("bare", "fit"):
             assert (len(answer[phase]["step_ms"]), len(answer[phase]["losses"])) == (4, 5)
     assert together["paddle"][0]["bare"]["losses"] == alone["bare"]["losses"]
+
+
+def test_trainings_to_the_end_that_take_turns_learn_what_one_alone_learns(inputs: SharedInputs, tmp_path: Path) -> None:
+    effort = Effort(
+        rounds=1, warmup=1, train_steps=2, inference_repeats=5, throughput_batch=4, throughput_repeats=2, epochs=2,
+        curve_steps=2, threads=1, device="cpu", timeout_seconds=300, turns=2,
+    )  # fmt: skip
+    workers, advanced = Workers(inputs.folder, tmp_path, effort), []
+    frameworks = {"paddle": "paddle", "torch": "torch"}
+    together = run_side_by_side(workers, frameworks, ("train", "trained_outputs"), advanced.append)
+    alone = workers.run("paddle", ("train",), name="alone")["train"]
+    assert list(together) == ["paddle", "torch"]
+    assert advanced == [1, 1]
+    for answer in together.values():
+        train = answer["train"]
+        assert len(train["step_ms"]) == len(train["step_images"]) == len(train["losses"])
+        assert [epoch["epoch"] for epoch in train["epochs"]] == [1, 2]
+        assert train["gpu"]["reason"]
+    assert together["paddle"]["train"]["losses"] == alone["losses"]
+    assert together["paddle"]["train"]["test_metric"] == alone["test_metric"]
 
 
 def test_a_process_out_of_time_ends_the_round(inputs: SharedInputs, tmp_path: Path) -> None:
