@@ -21,7 +21,10 @@ from paddle_tk.evidence import Evidence, read_evidence
 
 ROOT = Path(__file__).resolve().parents[1]
 # Timed again and again in every round; what is read once in each (memory, imports) is told, not judged.
-JUDGED = ("training_throughput", "training_throughput_bare", "inference_latency", "inference_throughput")
+JUDGED = (
+    "training_throughput", "training_throughput_bare", "inference_latency", "inference_throughput", "onnx_latency",
+    "onnx_throughput",
+)  # fmt: skip
 MINUTES = {"quick": 3.0, "full": 10.0}
 
 

@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     parser = make_parser("tools/compare.py", _DESCRIPTION, config=True)
     parser.add_argument("--output", type=Path, required=True, metavar="D", help="folder for measurements and report")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, steps and epochs, no bare loop; the same checks")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds, steps and epochs, no bare loop; the same checks"
+    )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu or gpu:N (default: cpu)")
     return run_command(parser, _body, argv)
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from paddle_tk.compare.rounds import Answer, Effort
 from paddle_tk.compare.statistics import Rule, compare_rounds, compare_shares
-from paddle_tk.compare.turns import TRAINING_TURN, turn_sizes
+from paddle_tk.compare.turns import TRAINING_TURN
 from paddle_tk.evidence import Comparison, Curve, Figure
+from paddle_tk.runtime.timing import turn_sizes
 from paddle_tk.types import Measurement
 
 PER_ROUND = "per_round_median"

@@ -14,18 +14,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from paddle_tk.errors import CheckFailed
+from paddle_tk.runtime.timing import turn_sizes
 
 TRAINING_TURN = 4  # steps of a training to the end
 _BYTE = b"."
 _STILL_SECONDS = 0.01  # looked at
 _STILL_SHARE = 0.2  # of a core's time
 _LONGEST_SECONDS = 0.5
-
-
-def turn_sizes(samples: int, turns: int) -> list[int]:
-    """Divides a series of samples into turns, as equal as can be, each of at least one sample."""
-    count = max(1, min(turns, samples))
-    return [samples * (place + 1) // count - samples * place // count for place in range(count)]
 
 
 class Turns:

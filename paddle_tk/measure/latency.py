@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from paddle_tk.environment.devices import cpu_model
 from paddle_tk.runtime.base import Array, Predictor
-from paddle_tk.runtime.timing import sample_ms
+from paddle_tk.runtime.timing import sample_ms, turn_sizes
 from paddle_tk.types import Measurement
 
 
@@ -123,6 +124,10 @@ def time_predictor(predictor: Predictor, batch: Array, *, repeats: int = 30, war
 def latency_of(name: str, predictor: Predictor, batch: Array, *, repeats: int = 30, warmup: int = 5) -> Latency:
     """As ``time_predictor``, as a ``Latency`` of one round."""
     samples = sample_ms(lambda: predictor.predict(batch), repeats=repeats, warmup=warmup)
+    return _latency(name, predictor, batch, samples, warmup)
+
+
+def _latency(name: str, predictor: Predictor, batch: Array, samples: Sequence[float], warmup: int) -> Latency:
     conditions = _conditions(predictor, warmup)
     return Latency(name, tuple(samples), (float(median(samples)),), len(batch), predictor.device, conditions)
 
@@ -134,10 +139,11 @@ def interleaved(
     rounds: int = 7,
     repeats: int = 30,
     warmup: int = 5,
+    turns: int = 1,
 ) -> dict[str, Latency]:
     """Times several models so that what else the machine does falls on all of them.
 
-    In each round every model is loaded afresh, warmed up, timed and dropped, in turn; every other round goes backwards.
+    In each round every model is loaded afresh, warmed up and timed, in turn; every other round goes backwards.
 
     Args:
         makers: By name, what loads a predictor.
@@ -145,6 +151,8 @@ def interleaved(
         rounds: Freshly loaded predictors of each model.
         repeats: Timed batches in a round.
         warmup: Batches before them.
+        turns: Of each model in a round; with more than one all models of a round are in memory together, the turns go
+            round and back, and each begins with one batch that is not counted.
 
     Returns:
         By name, in the order of ``makers``; ``Latency.ratio`` compares two of them.
@@ -154,11 +162,25 @@ def interleaved(
     found: dict[str, list[Latency]] = {name: [] for name in makers}
     for number in range(rounds):
         names = list(makers)[:: 1 if number % 2 == 0 else -1]
-        for name in names:
-            given = batch[name] if isinstance(batch, Mapping) else batch
-            found[name].append(latency_of(name, makers[name](), given, repeats=repeats, warmup=warmup))
+        for group in [names] if turns > 1 else [[name] for name in names]:
+            loaded = {name: makers[name]() for name in group}
+            given = {name: batch[name] if isinstance(batch, Mapping) else batch for name in group}
+            for name, latency in _in_turns(loaded, given, turn_sizes(repeats, turns), warmup).items():
+                found[name].append(latency)
+            loaded.clear()
             gc.collect()
     return {name: _merged(name, parts) for name, parts in found.items()}
+
+
+def _in_turns(
+    loaded: Mapping[str, Predictor], batches: Mapping[str, Array], sizes: Sequence[int], warmup: int
+) -> dict[str, Latency]:
+    samples: dict[str, list[float]] = {name: [] for name in loaded}
+    for place, size in enumerate(sizes):
+        for name in list(loaded)[:: 1 if place % 2 == 0 else -1]:
+            call = partial(loaded[name].predict, batches[name])
+            samples[name] += sample_ms(call, repeats=size, warmup=warmup if place == 0 else 1)
+    return {name: _latency(name, loaded[name], batches[name], values, warmup) for name, values in samples.items()}
 
 
 def ratio(a: Latency, b: Latency) -> float:

@@ -213,7 +213,7 @@ def export_trained(
 
 
 def time_onnx(files: Mapping[str, ModelSource], images: Array, effort: Effort, said: Mapping[str, Any]) -> list[Figure]:
-    """Times ONNX and INT8 files in ONNX Runtime, in interleaved rounds of fresh sessions.
+    """Times ONNX and INT8 files in ONNX Runtime, in rounds of fresh sessions that take turns.
 
     Args:
         files: By option.
@@ -225,7 +225,8 @@ def time_onnx(files: Mapping[str, ModelSource], images: Array, effort: Effort, s
         "onnx_latency" and "onnx_throughput" of every option.
     """
     makers = {name: _maker(source, effort.threads) for name, source in files.items()}
-    rounds = {"rounds": effort.rounds, "warmup": effort.warmup}
+    turns = effort.turns if effort.takes_turns else 1
+    rounds = {"rounds": effort.rounds, "warmup": effort.warmup, "turns": turns}
     single = interleaved(makers, images[:1], repeats=effort.inference_repeats, **rounds)
     sizes = {name: effort.throughput_batch if s.artifact.inputs[0].shape[0] is None else 1 for name, s in files.items()}
     batches = {name: np.resize(images, (size, *images.shape[1:])) for name, size in sizes.items()}
@@ -234,10 +235,10 @@ def time_onnx(files: Mapping[str, ModelSource], images: Array, effort: Effort, s
     for name, source in files.items():
         shared = {**said, **_ONNX, "threads": effort.threads, "precision": source.artifact.precision,
                   "rounds": effort.rounds, "warmup": effort.warmup}  # fmt: skip
-        found.append(latency_figure(name, "onnx_latency", _rounds(single[name], effort.rounds), "cpu", shared))
+        found.append(latency_figure(name, "onnx_latency", _rounds(single[name], effort.rounds), "cpu", shared, turns))
         rates = [[1e3 * sizes[name] / ms for ms in values] for values in _rounds(many[name], effort.rounds)]
         shared = {**shared, "batch_size": sizes[name]}
-        found.append(Figure(name, rounds_measurement("onnx_throughput", "images/s", rates, "cpu", shared)))
+        found.append(Figure(name, rounds_measurement("onnx_throughput", "images/s", rates, "cpu", shared, turns)))
     return found
 
 

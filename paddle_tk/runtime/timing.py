@@ -34,3 +34,9 @@ def sample_ms(call: Callable[[], object], *, repeats: int, warmup: int) -> list[
         if collected:
             gc.enable()
     return samples
+
+
+def turn_sizes(samples: int, turns: int) -> list[int]:
+    """Divides a series of samples into turns, as equal as can be, each of at least one sample."""
+    count = max(1, min(turns, samples))
+    return [samples * (place + 1) // count - samples * place // count for place in range(count)]

@@ -13,8 +13,9 @@ import pytest
 from paddle_tk.compare.inputs import SharedInputs
 from paddle_tk.compare.phases import Clock
 from paddle_tk.compare.rounds import Effort, Workers, interleaved_rounds, run_side_by_side
-from paddle_tk.compare.turns import Turns, run_in_turns, turn_sizes
+from paddle_tk.compare.turns import Turns, run_in_turns
 from paddle_tk.errors import CheckFailed
+from paddle_tk.runtime.timing import turn_sizes
 
 from .small_plan import inputs
 

@@ -70,6 +70,31 @@ def test_interleaved_loads_every_model_afresh_in_turn_and_backwards_in_every_oth
     assert json.loads(json.dumps(found["a"].to_dict()))["n"] == 12
 
 
+def test_interleaved_models_take_turns_round_and_back_when_asked_to(models: Path) -> None:
+    source, called = open_model(models / "onnx"), []
+
+    def maker(name: str) -> Callable[[], Predictor]:
+        def make() -> Predictor:
+            called.append(f"load {name}")
+            real = load_predictor(source)
+            predict = real.predict
+            told = lambda batch: (called.append(name), predict(batch))[1]  # noqa: E731
+            object.__setattr__(real, "predict", told)
+            return real
+
+        return make
+
+    makers = {name: maker(name) for name in ("a", "b")}
+    found = interleaved(makers, noise_batch(source.artifact, 1), rounds=2, repeats=3, warmup=2, turns=2)
+    # One sample and two, after two and one that are not counted.
+    assert called[:2] == ["load a", "load b"]
+    assert called[2:14] == ["a"] * 3 + ["b"] * 3 + ["b"] * 3 + ["a"] * 3
+    assert called[14:16] == ["load b", "load a"]
+    assert called[16:] == ["b"] * 3 + ["a"] * 3 + ["a"] * 3 + ["b"] * 3
+    for latency in found.values():
+        assert (latency.n, len(latency.per_round_median_ms)) == (6, 2)
+
+
 def test_interleaved_refuses_when_there_is_nothing_to_time(models: Path) -> None:
     with pytest.raises(ValueError, match="0 models and 7 rounds"):
         interleaved({}, np.zeros((1, 3, 8, 8), np.float32))
