@@ -13,7 +13,7 @@ from paddle_tk.errors import BadInput
 from paddle_tk.evidence import Option, option_label
 
 _QUICK_STEPS = 11  # of the losses that must agree; more than the ten with the tight bound
-_QUICK_IMAGES = 8  # of each of their batches; float64 is slow
+_CURVE_IMAGES = 8  # of each batch of those losses; float64 is slow
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def effort_of(config: Config, *, threads: int, device: str, quick: bool) -> Effo
         timeout_seconds=said.timeout_seconds,
         torch_python=said.torch_python,
         turns=min(4, said.turns) if quick else said.turns,
-        curve_images=_QUICK_IMAGES if quick else None,
+        curve_images=_CURVE_IMAGES,
         loops=not quick,
     )
 

@@ -176,7 +176,6 @@ def test_quick_effort_is_less_of_everything_and_never_more_than_asked_for() -> N
     quick = effort_of(load_config(Path(CONFIG)).config, threads=2, device="cpu", quick=True)
     assert quick.rounds < whole.rounds
     assert quick.epochs < whole.epochs
-    assert (quick.curve_images, whole.curve_images) == (8, None)
     assert whole.timed_phases == ("inference", "bare", "fit")
     assert quick.timed_phases == ("inference",)
     assert quick.curve_steps > 10
