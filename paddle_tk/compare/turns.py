@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from paddle_tk.errors import CheckFailed
-from paddle_tk.runtime.timing import turn_sizes
+from paddle_tk.runtime.timing import turn_sizes, wait_until_still
 
 TRAINING_TURN = 4  # steps of a training to the end
 _BYTE = b"."
-_STILL_SECONDS = 0.01  # looked at
-_STILL_SHARE = 0.2  # of a core's time
-_LONGEST_SECONDS = 0.5
 
 
 class Turns:
@@ -47,22 +43,12 @@ class Turns:
         """
         if self._link is None:
             return
-        _wait_until_still()
+        wait_until_still()
         with contextlib.suppress(OSError):
             self._link.sendall(_BYTE)
             if self._link.recv(1):
                 return
         raise CheckFailed("the comparison that this process belongs to has ended", "start it again")
-
-
-def _wait_until_still() -> None:
-    # Worker threads of a library go on spinning for a while (Intel's OpenMP: 200 ms) on the core that others need.
-    end = time.perf_counter() + _LONGEST_SECONDS
-    while time.perf_counter() < end:
-        used, began = time.process_time(), time.perf_counter()
-        time.sleep(_STILL_SECONDS)
-        if time.process_time() - used < _STILL_SHARE * (time.perf_counter() - began):
-            return
 
 
 def run_in_turns(

@@ -14,7 +14,7 @@ import numpy as np
 
 from paddle_tk.environment.devices import cpu_model
 from paddle_tk.runtime.base import Array, Predictor
-from paddle_tk.runtime.timing import sample_ms, turn_sizes
+from paddle_tk.runtime.timing import sample_ms, turn_sizes, wait_until_still
 from paddle_tk.types import Measurement
 
 
@@ -152,7 +152,8 @@ def interleaved(
         repeats: Timed batches in a round.
         warmup: Batches before them.
         turns: Of each model in a round; with more than one all models of a round are in memory together, the turns go
-            round and back, and each begins with one batch that is not counted.
+            round and back, and each begins when the threads of the one before are still, with one batch that is not
+            counted: while they spin, a session of ONNX Runtime takes twice the time on two cores.
 
     Returns:
         By name, in the order of ``makers``; ``Latency.ratio`` compares two of them.
@@ -178,6 +179,8 @@ def _in_turns(
     samples: dict[str, list[float]] = {name: [] for name in loaded}
     for place, size in enumerate(sizes):
         for name in list(loaded)[:: 1 if place % 2 == 0 else -1]:
+            if len(sizes) > 1:
+                wait_until_still()
             call = partial(loaded[name].predict, batches[name])
             samples[name] += sample_ms(call, repeats=size, warmup=warmup if place == 0 else 1)
     return {name: _latency(name, loaded[name], batches[name], values, warmup) for name, values in samples.items()}

@@ -15,7 +15,6 @@ from paddle_tk.compare.phases import Clock
 from paddle_tk.compare.rounds import Effort, Workers, interleaved_rounds, run_side_by_side
 from paddle_tk.compare.turns import Turns, run_in_turns
 from paddle_tk.errors import CheckFailed
-from paddle_tk.runtime.timing import turn_sizes
 
 from .small_plan import inputs
 
@@ -51,13 +50,6 @@ def _worker(stage: Stage, name: str, turns: int, fails: bool, link: socket.socke
 
 def _starts(stage: Stage, turns: dict[str, int], fails: str = "") -> list[Callable[[socket.socket], str]]:
     return [partial(_worker, stage, name, count, name == fails) for name, count in turns.items()]
-
-
-@pytest.mark.parametrize(
-    ("samples", "turns", "expected"), [(16, 8, [2] * 8), (5, 3, [1, 2, 2]), (2, 8, [1, 1]), (4, 1, [4]), (0, 3, [0])]
-)
-def test_turn_sizes_share_the_samples_out(samples: int, turns: int, expected: list[int]) -> None:
-    assert turn_sizes(samples, turns) == expected
 
 
 def test_one_works_at_a_time_and_the_order_turns_round_every_time() -> None:
