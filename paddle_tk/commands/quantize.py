@@ -22,6 +22,7 @@ from paddle_tk.commands.shared import (
     require_replaceable,
     start,
 )
+from paddle_tk.errors import CheckFailed
 from paddle_tk.files import MIB, atomic_folder
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ size and latency against FP32) and calibration.json. Exit code 1, and nothing wr
 _ALGORITHMS = ("abs_max", "hist", "avg", "kl", "mse", "emd")
 _TARGETS = ("x86", "arm", "tensorrt")
 _SHOWN = 8
+_OVERFLOW = (
+    "this processor has no VNNI: its 16-bit sums may overflow with 8-bit weights, which the accuracy measured here "
+    "shows; quantize.weight_bits=7 avoids it"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,10 +115,15 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
         threads=threads,
         debug=arguments.debug,
     )
-    _warn_of_processor(request.target, request.settings.weight_bits, output)
+    overflows = _may_overflow(request.target, request.settings.weight_bits)
     with atomic_folder(target) as folder:
-        found = quantize(source, folder, request, output)
+        try:
+            found = quantize(source, folder, request, output)
+        except CheckFailed as error:
+            raise CheckFailed(error.problem, f"{error.fix}; {_OVERFLOW}" if overflows else error.fix) from error
         size_mib = found.model.file.stat().st_size / MIB
+    if overflows:
+        output.warn(_OVERFLOW)
     _tell(found, output)
     output.result(
         f"INT8 for {arguments.target}, {size_mib:.1f} MiB: {found.gate.line()} -> {arguments.output}"
@@ -138,14 +148,10 @@ def _settings(source: ModelSource, arguments: argparse.Namespace) -> QuantizeCon
     return load_config(source.config, items).config.quantize
 
 
-def _warn_of_processor(target: str, weight_bits: int, output: Output) -> None:
+def _may_overflow(target: str, weight_bits: int) -> bool:
     from paddle_tk.environment.devices import has_vnni
 
-    if target == "x86" and weight_bits == 8 and has_vnni() is False:
-        output.warn(
-            "this processor has no VNNI: its 16-bit sums may overflow with 8-bit weights, which the accuracy measured "
-            "here shows; quantize.weight_bits=7 avoids it"
-        )
+    return target == "x86" and weight_bits == 8 and has_vnni() is False
 
 
 def _tell(found: Quantized, output: Output) -> None:

@@ -13,10 +13,13 @@ import pytest
 from paddle_tk.commands.eval import main as evaluate
 from paddle_tk.commands.quantize import main
 from paddle_tk.manifest import load_manifest
-from tests.export.qdq.graphs import residual
+from tests.export.qdq.graphs import WEIGHT_BITS, residual
 
 # Figures of speed belong into benchmarks; small networks have large Q/DQ nodes.
-QUICK = ["--quiet", "--samples", "64", "quantize.latency_rounds=0", "quantize.max_size_ratio=1"]
+QUICK = [
+    *("--quiet", "--samples", "64", "quantize.latency_rounds=0", f"quantize.weight_bits={WEIGHT_BITS}"),
+    "quantize.max_size_ratio=1",
+]
 FILES = {"model.int8.onnx", "manifest.json", "quantization.json", "calibration.json", "training_config.yaml"}
 
 
@@ -112,6 +115,26 @@ def test_nothing_is_written_when_the_gate_refuses(
     assert "size ratio" in error
     assert "(limit 0.1: no)" in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refusal_says_where_weights_of_8_bits_may_overflow(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddle_tk.environment.devices.has_vnni", lambda: False)
+    given = [
+        *QUICK[:-1],
+        "--model",
+        str(models / "run"),
+        "--output",
+        str(tmp_path / "out"),
+        "quantize.max_size_ratio=0.1",
+    ]
+    assert main([*given, "quantize.weight_bits=8"]) == 1
+    assert "no VNNI" in _one_error(capsys)
+    assert main([*given, "quantize.weight_bits=7"]) == 1
+    assert "no VNNI" not in _one_error(capsys)
+    assert main([*given, "quantize.weight_bits=8", "--keep-float", "nobody"]) == 2
+    assert "no VNNI" not in _one_error(capsys)
 
 
 def test_named_node_stays_in_float(models: Path, int8: Path, tmp_path: Path) -> None:

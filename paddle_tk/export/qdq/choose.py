@@ -78,7 +78,9 @@ def choose_layers(
     if lost <= max_loss:
         return Chosen(full, plan, (), lost, tried)
     say(f"the INT8 model loses {100 * lost:.2f} points where {100 * max_loss:g} are allowed: looking for the layers")
-    ranked = rank_nodes(model, target, ranges, _runner(images, threads), nodes=plan.weighted, distance=distance)
+    ranked = rank_nodes(
+        model, target, ranges, _runner(images, threads), nodes=plan.weighted, distance=distance, weight_bits=weight_bits
+    )
     best = Chosen(full, plan, tuple(ranked), lost, tried)
     for count in _STEPS:
         if count >= len(ranked):

@@ -41,6 +41,7 @@ def rank_nodes(
     *,
     nodes: Sequence[str],
     distance: Distance,
+    weight_bits: int = 8,
     advance: Callable[[int], None] = lambda n: None,
 ) -> list[Sensitivity]:
     """Measures how much each node's rounding changes the outputs.
@@ -52,6 +53,7 @@ def rank_nodes(
         run: Computes a model's outputs on fixed images.
         nodes: Names of the nodes in question.
         distance: (float outputs, outputs) -> how far they are apart.
+        weight_bits: As for ``build``.
         advance: Called with 1 for each node.
 
     Returns:
@@ -67,7 +69,7 @@ def rank_nodes(
         # Alone it may be fed and read by float nodes, whose tensors the full plan does not round.
         known = {tensor: ranges[tensor] for tensor in plan.ranges if tensor in ranges}
         if len(known) == len(plan.ranges):
-            found.append(Sensitivity(name, distance(right, run(build(model, plan, known)))))
+            found.append(Sensitivity(name, distance(right, run(build(model, plan, known, weight_bits=weight_bits)))))
         advance(1)
     return sorted(found, key=lambda entry: -entry.error)
 

@@ -9,8 +9,11 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
+from paddle_tk.environment.devices import has_vnni
 from paddle_tk.types import TensorRange
 
+# What this processor computes without overflow in ONNX Runtime's integer kernels.
+WEIGHT_BITS = 7 if has_vnni() is False else 8
 Array = np.ndarray[Any, Any]
 SIZE = 16
 _CHANNELS = 8

@@ -12,12 +12,12 @@ from onnx import numpy_helper
 from paddle_tk.export.qdq.build import build
 from paddle_tk.export.qdq.plan import make_plan
 from paddle_tk.export.qdq.view import GraphView
-from tests.export.qdq.graphs import Sketch, images, ranges_of, residual, run
+from tests.export.qdq.graphs import WEIGHT_BITS, Sketch, images, ranges_of, residual, run
 
 
 def _int8(model: onnx.ModelProto, target: Any, skip: dict[str, str] | None = None) -> onnx.ModelProto:
     plan = make_plan(GraphView(model), target, skip)
-    return build(model, plan, ranges_of(model, plan.ranges, images()))
+    return build(model, plan, ranges_of(model, plan.ranges, images()), weight_bits=WEIGHT_BITS)
 
 
 @pytest.mark.parametrize("target", ["x86", "arm", "tensorrt"])

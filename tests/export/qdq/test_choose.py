@@ -9,7 +9,7 @@ from paddle_tk.export.qdq.plan import make_plan
 from paddle_tk.export.qdq.sensitivity import logit_distance
 from paddle_tk.export.qdq.view import GraphView
 from paddle_tk.types import TensorRange
-from tests.export.qdq.graphs import images, ranges_of, residual, run
+from tests.export.qdq.graphs import WEIGHT_BITS, images, ranges_of, residual, run
 
 
 def _choose(max_loss: float, *, measurable: bool = True) -> Chosen:
@@ -25,7 +25,7 @@ def _choose(max_loss: float, *, measurable: bool = True) -> Chosen:
         return float(np.linalg.norm(run(candidate, batch)[0] - right) / np.linalg.norm(right))
 
     return choose_layers(
-        model, "x86", ranges, weight_bits=8, keep={}, loss=loss if measurable else None, max_loss=max_loss,
+        model, "x86", ranges, weight_bits=WEIGHT_BITS, keep={}, loss=loss if measurable else None, max_loss=max_loss,
         images=np.concatenate(images(2, seed=9)), distance=logit_distance,
     )  # fmt: skip
 

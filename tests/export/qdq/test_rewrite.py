@@ -11,7 +11,7 @@ from paddle_tk.export.qdq.build import build
 from paddle_tk.export.qdq.plan import make_plan
 from paddle_tk.export.qdq.rewrite import forms
 from paddle_tk.export.qdq.view import GraphView
-from tests.export.qdq.graphs import Sketch, images, ranges_of, run
+from tests.export.qdq.graphs import WEIGHT_BITS, Sketch, images, ranges_of, run
 
 
 def _gated(kind: str, **attributes: float) -> onnx.ModelProto:
@@ -31,7 +31,7 @@ def test_hard_sigmoids_are_integer_kernels_after_the_rewriting(
     assert np.abs(run(steps, batch)[0] - run(model, batch)[0]).max() < 1e-5
 
     plan = make_plan(GraphView(steps), "x86")
-    int8 = build(steps, plan, ranges_of(steps, plan.ranges, images()))
+    int8 = build(steps, plan, ranges_of(steps, plan.ranges, images()), weight_bits=WEIGHT_BITS)
     file = str(tmp_path / "optimised.onnx")
     (found,) = run(int8, batch, save_to=file)
     kinds = Counter(node.op_type for node in onnx.load(file).graph.node)

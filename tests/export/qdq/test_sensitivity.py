@@ -6,7 +6,7 @@ import onnx
 from paddle_tk.export.qdq.plan import make_plan
 from paddle_tk.export.qdq.sensitivity import box_distance, logit_distance, rank_nodes
 from paddle_tk.export.qdq.view import GraphView
-from tests.export.qdq.graphs import Array, images, ranges_of, residual, run
+from tests.export.qdq.graphs import WEIGHT_BITS, Array, images, ranges_of, residual, run
 
 
 def test_layer_whose_input_has_an_outlier_is_ranked_first() -> None:
@@ -21,13 +21,31 @@ def test_layer_whose_input_has_an_outlier_is_ranked_first() -> None:
     def runner(candidate: onnx.ModelProto) -> tuple[Array, ...]:
         return run(candidate, batch)
 
-    ranked = rank_nodes(model, "x86", ranges, runner, nodes=plan.weighted, distance=logit_distance, advance=done.append)
+    ranked = rank_nodes(
+        model, "x86", ranges, runner, nodes=plan.weighted, distance=logit_distance, weight_bits=WEIGHT_BITS,
+        advance=done.append,
+    )  # fmt: skip
 
     # conv1 writes the tensor and conv2 reads it, so both suffer from its scale.
     assert {ranked[0].node, ranked[1].node} == {"conv1", "conv2"}
     assert ranked[0].error > 5 * ranked[2].error
     assert sum(done) == len(ranked) == len(plan.weighted)
     assert all(np.isfinite(entry.error) for entry in ranked)
+
+
+def test_rounding_to_fewer_bits_moves_the_outputs_more() -> None:
+    model = residual()
+    plan = make_plan(GraphView(model), "tensorrt")
+    ranges, batch = ranges_of(model, plan.ranges, images()), images(seed=5)[0]
+
+    def errors(bits: int) -> float:
+        found = rank_nodes(
+            model, "tensorrt", ranges, lambda m: run(m, batch), nodes=plan.weighted, distance=logit_distance,
+            weight_bits=bits,
+        )  # fmt: skip
+        return sum(entry.error for entry in found)
+
+    assert errors(4) > 2 * errors(8)
 
 
 def test_boxes_are_compared_where_something_is_seen() -> None:

