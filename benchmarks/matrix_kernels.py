@@ -8,18 +8,17 @@ Where nothing is chosen (processors of Intel, no AVX2), it says so and claims no
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._report import Claim, finish, interleaved, paired_ratio, parser
 from paddle_tk.environment.matrix_kernels import KERNELS, choose_matrix_kernels
+from paddle_tk.runtime.timing import sample_ms
 
 CASES = {"resnet18": (32, 32), "mobilenet_v2": (8, 96), "matmul": (0, 2000)}
 STEPS = 8
@@ -38,7 +37,7 @@ def _step_ms(case: str) -> float:
     paddle.seed(0)
     if case == "matmul":
         left = paddle.rand([size, size])
-        return _median_ms(lambda: float(paddle.matmul(left, left)[0, 0]))
+        return median(sample_ms(lambda: float(paddle.matmul(left, left)[0, 0]), repeats=STEPS, warmup=2))
     network = build_classifier(case, num_classes=10, stem="imagenet", image_size=(size, size))
     optimizer = paddle.optimizer.Momentum(0.01, parameters=network.parameters())
     images, labels = paddle.rand([batch, 3, size, size]), paddle.randint(0, 10, [batch])
@@ -50,16 +49,7 @@ def _step_ms(case: str) -> float:
         optimizer.clear_grad()
         float(loss)
 
-    return _median_ms(step)
-
-
-def _median_ms(step: Callable[[], object]) -> float:
-    times = []
-    for _ in range(STEPS + 2):
-        began = time.perf_counter()
-        step()
-        times.append((time.perf_counter() - began) * 1000)
-    return statistics.median(times[2:])
+    return median(sample_ms(step, repeats=STEPS, warmup=2))
 
 
 def _fresh(case: str, kernels: str) -> float:

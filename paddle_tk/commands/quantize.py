@@ -120,7 +120,9 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
         try:
             found = quantize(source, folder, request, output)
         except CheckFailed as error:
-            raise CheckFailed(error.problem, f"{error.fix}; {_OVERFLOW}" if overflows else error.fix) from error
+            if not overflows:
+                raise
+            raise CheckFailed(error.problem, f"{error.fix}; {_OVERFLOW}") from error
         size_mib = found.model.file.stat().st_size / MIB
     if overflows:
         output.warn(_OVERFLOW)

@@ -43,7 +43,7 @@ def round_figures(
         effort: How much was measured.
         conditions: What else matters, told with every figure.
     """
-    device, turns = effort.device, effort.turns if effort.takes_turns else 1
+    device, turns = effort.device, effort.turns_taken
     shared = {**conditions, "threads": effort.threads, "rounds": len(answers), "warmup": effort.warmup}
 
     def figure(name: str, unit: str, rounds: Sequence[Sequence[float]], **more: Any) -> Figure:

@@ -68,6 +68,11 @@ class Effort:
         """Whether the processes of a round are there together, each waiting while another is timed."""
         return self.turns > 1 and self.device == "cpu"
 
+    @property
+    def turns_taken(self) -> int:
+        """Turns of each process of a round in a series of samples; 1 where it is timed at a stretch."""
+        return self.turns if self.takes_turns else 1
+
     def __post_init__(self) -> None:
         if self.torch_python is not None and not Path(self.torch_python).is_file():
             raise BadInput(

@@ -225,7 +225,7 @@ def time_onnx(files: Mapping[str, ModelSource], images: Array, effort: Effort, s
         "onnx_latency" and "onnx_throughput" of every option.
     """
     makers = {name: _maker(source, effort.threads) for name, source in files.items()}
-    turns = effort.turns if effort.takes_turns else 1
+    turns = effort.turns_taken
     rounds = {"rounds": effort.rounds, "warmup": effort.warmup, "turns": turns}
     single = interleaved(makers, images[:1], repeats=effort.inference_repeats, **rounds)
     sizes = {name: effort.throughput_batch if s.artifact.inputs[0].shape[0] is None else 1 for name, s in files.items()}
