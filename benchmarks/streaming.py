@@ -49,7 +49,9 @@ from paddle_tk.types import Preprocessing
 
 PROBE = Path(__file__).with_name("_streaming_probe.py")
 PARTS = ("speed", "memory", "resume", "ranks", "ray", "cores")
-REPEATS, GROWTH, KILLS = 11, 10, 5
+# One epoch differs from the next by a tenth where the machine is shared: a bound of 5 % needs many, one far off few.
+AGAINST = {"files": (1.0, 5), "memory": (0.95, 31)}  # the least ratio, and the epochs of each that it is the median of
+GROWTH, KILLS = 10, 5
 IDS, BATCH = 6000, 24
 
 
@@ -124,11 +126,11 @@ def speed(bundle: DatasetBundle, folder: Path) -> tuple[list[Claim], dict[str, l
         }
         jobs = {name: (lambda loader=loader: _epoch(loader)) for name, loader in loaders.items()}
         interleaved(jobs, 1)  # fills the system's cache
-        found = interleaved(jobs, REPEATS)
-        for name, rates in found.items():
-            print(f"  {workers} worker(s), {name}: {statistics.median(rates):,.0f} images/s (n={REPEATS})")
-            samples[f"{name}, {workers} workers, images/s"] = rates
-        for other, bound in (("files", 1.0), ("memory", 0.95)):
+        for other, (bound, repeats) in AGAINST.items():
+            found = interleaved({name: jobs[name] for name in (other, "shards")}, repeats)
+            for name, rates in found.items():
+                print(f"  {workers} worker(s), {name}: {statistics.median(rates):,.0f} images/s (n={repeats})")
+                samples[f"{name} beside {other}, {workers} workers, images/s"] = rates
             ratio = paired_ratio(found["shards"], found[other])
             name = f"streaming from shards / from {other}, {workers} worker(s)"
             claims.append(Claim(name, ratio, "ratio of images/s", bound, at_most=False))
@@ -300,7 +302,7 @@ def main() -> int:
                 found = {"speed": speed, "memory": memory, "ray": by_ray, "cores": cores}[part](bundle, own)
             claims += found[0]
             samples |= found[1]
-    return finish(claims, samples, given.json, {"images": "CIFAR-10 as JPEG files, 32 px", "repeats": REPEATS})
+    return finish(claims, samples, given.json, {"images": "CIFAR-10 as JPEG files, 32 px"})
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def _here() -> Machine:
 
 def _info(arguments: argparse.Namespace, output: Output) -> int:
     from paddle_tk.data.select import choose_tier, pick
-    from paddle_tk.environment.devices import cpu_model
+    from paddle_tk.environment.processor import cpu_model
 
     here, root, known = _here(), datasets_folder(arguments.root), catalog()
     choice = choose_tier(here)

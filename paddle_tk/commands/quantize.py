@@ -22,7 +22,6 @@ from paddle_tk.commands.shared import (
     require_replaceable,
     start,
 )
-from paddle_tk.errors import CheckFailed
 from paddle_tk.files import MIB, atomic_folder
 
 if TYPE_CHECKING:
@@ -101,8 +100,10 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
     source = open_any_model(arguments.model, arguments)
     from paddle_tk.pipelines.quantize import Request, quantize
 
+    settings = _settings(source, arguments)
+    overflows = _may_overflow(arguments.target, settings.weight_bits)
     request = Request(
-        settings=_settings(source, arguments),
+        settings=settings,
         target=arguments.target,
         data=arguments.data,
         overrides=[item for item in all_overrides(arguments) if not item.startswith("quantize.")],
@@ -114,15 +115,10 @@ def _body(arguments: argparse.Namespace, output: Output) -> int:
         run_dir=arguments.run_dir,
         threads=threads,
         debug=arguments.debug,
+        accuracy_hint=_OVERFLOW if overflows else "",
     )
-    overflows = _may_overflow(request.target, request.settings.weight_bits)
     with atomic_folder(target) as folder:
-        try:
-            found = quantize(source, folder, request, output)
-        except CheckFailed as error:
-            if not overflows:
-                raise
-            raise CheckFailed(error.problem, f"{error.fix}; {_OVERFLOW}") from error
+        found = quantize(source, folder, request, output)
         size_mib = found.model.file.stat().st_size / MIB
     if overflows:
         output.warn(_OVERFLOW)
@@ -151,7 +147,7 @@ def _settings(source: ModelSource, arguments: argparse.Namespace) -> QuantizeCon
 
 
 def _may_overflow(target: str, weight_bits: int) -> bool:
-    from paddle_tk.environment.devices import has_vnni
+    from paddle_tk.environment.processor import has_vnni
 
     return target == "x86" and weight_bits == 8 and has_vnni() is False
 

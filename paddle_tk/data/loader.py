@@ -29,6 +29,7 @@ from paddle_tk.errors import BadInput, DataError
 __all__ = ["EvalLoader", "TrainLoader", "choose_workers"]
 
 Key = tuple[int, int, int]
+_BATCHES_AT_ONCE = 16
 
 
 class _Samples(paddle.io.Dataset):
@@ -66,7 +67,7 @@ def _collate(samples: Sequence[Sample | list[str]]) -> list[Any]:
 
 
 class _Keys(paddle.io.BatchSampler):
-    """The batches of one pass, each a list of (epoch, step, draw), made when it is asked for."""
+    """The batches of one pass, each a list of (epoch, step, draw), made a few batches at a time."""
 
     def __init__(self, batch: Callable[[int], np.ndarray], epoch: int, steps: range) -> None:
         self._batch, self._epoch, self._steps = batch, epoch, steps
@@ -75,8 +76,11 @@ class _Keys(paddle.io.BatchSampler):
         return len(self._steps)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        for step in self._steps:
-            yield [(self._epoch, step, int(index)) for index in self._batch(step)]
+        # After decoding this code is cold; batch by batch it took twice as long.
+        for first in range(0, len(self._steps), _BATCHES_AT_ONCE):
+            steps = self._steps[first : first + _BATCHES_AT_ONCE]
+            for step, draws in [(step, self._batch(step).tolist()) for step in steps]:
+                yield [(self._epoch, step, draw) for draw in draws]
 
 
 class _Loader:

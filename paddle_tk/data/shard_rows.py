@@ -134,9 +134,14 @@ class RowGroup:
 
     Args:
         table: As it was read, with all columns.
+
+    Attributes:
+        labels: Of its images.
+        left: Images that a reader who asks for each once has not asked for yet; the reader counts.
     """
 
     def __init__(self, table: pa.Table) -> None:
+        self.left = len(table)
         image = _one_array(table[IMAGE])
         content = image.buffers()[2]
         self._offsets: list[int] = _offsets(image).tolist()

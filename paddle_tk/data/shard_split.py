@@ -114,6 +114,8 @@ class ShardRows:
     def _group(self, number: int) -> RowGroup:
         found = self._groups.get(number)
         if found is None:
+            for read in [kept for kept, group in self._groups.items() if group.left <= 0]:
+                del self._groups[read]
             while len(self._groups) >= self.held:
                 self._groups.popitem(last=False)  # first, so that never more than ``held`` are in memory
             owner = int(self._owners[number])
@@ -181,15 +183,23 @@ class ShardSplit:
         Raises:
             DataError: The shard cannot be read, or the image not be decoded.
         """
-        return self.labelled(index)[0]
+        group, row = self.rows.row(index)
+        return self._decoded(index, group, row)
 
     def labelled(self, index: int) -> tuple[np.ndarray, int]:
-        """Reads image ``index`` and its label; raises as ``image`` does."""
+        """Reads image ``index`` and its label; raises as ``image`` does.
+
+        A row group of which this was asked for as many images as it has is not kept any longer: an epoch asks once.
+        """
         group, row = self.rows.row(index)
+        group.left -= 1
+        return self._decoded(index, group, row), group.labels[row]
+
+    def _decoded(self, index: int, group: RowGroup, row: int) -> np.ndarray:
         image = decode_image(group.payload(row))
         if image is None:
             raise DataError(f"image {group.name(row)} in {self.rows.where(index)} cannot be decoded", _REPAIR)
-        return image, group.labels[row]
+        return image
 
     def payload(self, index: int) -> np.ndarray:
         """Returns image ``index`` as a file's content: uint8, (n,)."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import platform
 from pathlib import Path
 from typing import Any
 
+from paddle_tk.environment.processor import cpu_model
 from paddle_tk.environment.ranks import GPUS, Rank
 from paddle_tk.environment.threads import available_cores
 from paddle_tk.errors import BadInput
@@ -164,34 +164,6 @@ def hardware() -> dict[str, Any]:
         ``memory_bytes`` of each).
     """
     return {"cpu": cpu_model(), "cores": available_cores(), "memory_bytes": memory_bytes(), "gpus": _gpus()}
-
-
-def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Returns the processor's name, as far as the system tells it."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Model") and value.strip():
-            return value.strip()
-    return platform.processor() or platform.machine() or "unknown"
-
-
-def has_vnni(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
-    """Whether an x86 processor adds products of 8-bit integers in 32 bits; None where that is not known.
-
-    Older ones add pairs of them in 16 bits, which overflow with full 8-bit weights.
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return None
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), None)
-    return None if flags is None else any("vnni" in flag for flag in flags)
 
 
 def memory_bytes(

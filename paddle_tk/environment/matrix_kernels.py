@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from paddle_tk.environment.processor import CPUINFO, cpu_features, cpu_maker
+
 # Paddle's wheels bring an old MKL (libmklml_intel.so). On processors of other makers it takes kernels of two or four
 # lanes, whatever the processor can do; told this number it takes those for AVX2. A 2000 x 2000 float32 product on a
 # Zen 4 took 30 GFLOP/s so and 78 with it (1 thread), a training of ResNet-18 made 42 and 80 images/s
@@ -15,7 +17,7 @@ AVX2_KERNELS = "5"
 OTHER_MAKERS = {"AuthenticAMD", "HygonGenuine"}
 
 
-def choose_matrix_kernels(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+def choose_matrix_kernels(cpuinfo: Path = CPUINFO) -> str | None:
     """Makes Paddle use AVX2 where its MKL would not find it, for this process and its children.
 
     A value that the user has set stays. Where the system does not tell the processor (no Linux), nothing is set.
@@ -26,19 +28,6 @@ def choose_matrix_kernels(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     Returns:
         What is in effect; None: MKL chooses.
     """
-    maker, features = _processor(cpuinfo)
-    if maker in OTHER_MAKERS and {"avx2", "fma"} <= features:
+    if cpu_maker(cpuinfo) in OTHER_MAKERS and {"avx2", "fma"} <= cpu_features(cpuinfo):
         os.environ.setdefault(KERNELS, AVX2_KERNELS)
     return os.environ.get(KERNELS) or None
-
-
-def _processor(cpuinfo: Path) -> tuple[str, set[str]]:
-    """Returns the maker and the features that every processor of the machine has."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return "", set()
-    pairs = [(key.strip(), value.strip()) for key, colon, value in (line.partition(":") for line in lines) if colon]
-    makers = {value for key, value in pairs if key == "vendor_id"}
-    features = [set(value.split()) for key, value in pairs if key == "flags"]
-    return (makers.pop() if len(makers) == 1 else ""), set.intersection(*features) if features else set()

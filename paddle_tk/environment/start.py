@@ -14,9 +14,15 @@ from paddle_tk.environment.matrix_kernels import choose_matrix_kernels
 from paddle_tk.environment.memory_limits import require_room_for_paddle
 from paddle_tk.environment.threads import configure_threads
 
+# Arrow's allocator gives memory back to the system 10 ms after it was freed, and the next row group of a stream has to
+# fault it in again, a third of what reading from shards costs (docs/streaming.md). Later versions of it wait for 1 s
+# by themselves. Source: https://microsoft.github.io/mimalloc/environment.html
+_ARROW_KEEPS, _KEPT_MS = "MIMALLOC_PURGE_DELAY", "10000"
+
 
 def start_paddle(cpu_threads: int | Literal["auto"] = "auto") -> int:
-    """Sets CPU threads and matrix kernels and imports Paddle; every command calls this before anything else does.
+    """Sets CPU threads, matrix kernels and Arrow's allocator and imports Paddle; every command calls this before
+    anything else does.
 
     Paddle warns at import about more than one OpenMP thread (which is what makes it fast on a CPU) and about a missing
     ccache (used to compile extensions, which this project never does); both are kept from the user.
@@ -33,6 +39,7 @@ def start_paddle(cpu_threads: int | Literal["auto"] = "auto") -> int:
     if "paddle" in sys.modules:
         return threads
     choose_matrix_kernels()
+    os.environ.setdefault(_ARROW_KEEPS, _KEPT_MS)
     require_room_for_paddle()
     # Its transport between processes says where it listens and connects.
     os.environ.setdefault("GLOG_minloglevel", "2")

@@ -118,20 +118,27 @@ class GateReport:
             )
 
 
-def judge(figures: Figures, limits: Limits) -> GateReport:
-    """Holds the figures against the limits."""
+def judge(figures: Figures, limits: Limits, accuracy_hint: str = "") -> GateReport:
+    """Holds the figures against the limits.
+
+    Args:
+        figures: What was measured.
+        limits: What it is held against.
+        accuracy_hint: A known reason for lost accuracy and what helps; "": none.
+    """
+    accurate = "; ".join(filter(None, ("try --method qat, another --algorithm or more --samples", accuracy_hint)))
     drop, ratio = figures.drop, figures.latency_ratio
     slow = ratio is not None and ratio > limits.max_latency_ratio
     return GateReport(
         (
             Finding(
                 f"drop of {figures.metric}", drop, limits.max_drop, None if drop is None else drop <= limits.max_drop,
-                "try --method qat, another --algorithm or more --samples",
+                accurate,
             ),
             Finding(
                 "agreement with FP32", figures.agreement, limits.min_agreement,
                 figures.agreement >= limits.min_agreement,
-                "try --method qat, another --algorithm or more --samples",
+                accurate,
             ),
             Finding(
                 "size ratio", figures.size_ratio, limits.max_size_ratio, figures.size_ratio <= limits.max_size_ratio,

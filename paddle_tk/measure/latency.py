@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from paddle_tk.environment.devices import cpu_model
+from paddle_tk.environment.processor import cpu_model
 from paddle_tk.runtime.base import Array, Predictor
 from paddle_tk.runtime.timing import sample_ms, turn_sizes, wait_until_still
 from paddle_tk.types import Measurement

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from paddle_tk.environment.devices import cpu_model
+from paddle_tk.environment.processor import cpu_model
 from paddle_tk.manifest import artifact_to_dict
 from paddle_tk.measure.fresh_process import run_fresh
 from paddle_tk.runtime.engines import AUTO

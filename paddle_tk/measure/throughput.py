@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from itertools import repeat
 from statistics import median
 
-from paddle_tk.environment.devices import cpu_model
+from paddle_tk.environment.processor import cpu_model
 from paddle_tk.runtime.asynchronous import requests_in_flight, run_stream
 from paddle_tk.runtime.base import Array, Predictor
 from paddle_tk.types import Measurement

@@ -27,7 +27,7 @@ from paddle_tk.compare.statistics import Rule
 from paddle_tk.config.schema import Config
 from paddle_tk.console import Output
 from paddle_tk.decide.scaffold.recipe import recipe_lines
-from paddle_tk.environment.devices import cpu_model
+from paddle_tk.environment.processor import cpu_model
 from paddle_tk.environment.versions import environment_report
 from paddle_tk.errors import PaddleTkError
 from paddle_tk.evidence import Curve, Evidence, Figure, NotMeasured

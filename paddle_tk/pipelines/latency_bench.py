@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, Protocol
 
 from paddle_tk.data.bundle import ImageSplit
-from paddle_tk.environment.devices import cpu_model
+from paddle_tk.environment.processor import cpu_model
 from paddle_tk.errors import PaddleTkError
 from paddle_tk.evaluate.task import evaluate
 from paddle_tk.manifest import artifact_to_dict

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from paddle_tk.environment.devices import cpu_model
+from paddle_tk.environment.processor import cpu_model
 from paddle_tk.files import MIB
 from paddle_tk.measure.memory import ProcessFigures
 from paddle_tk.pipelines.latency_bench import Accuracy, Times

@@ -45,6 +45,7 @@ class Request:
         run_dir: Of a fine-tuning; None: beside the model's run.
         threads: CPU threads.
         debug: Let the converter write to the terminal.
+        accuracy_hint: A known reason for lost accuracy and what helps; told where the gate refuses for accuracy.
     """
 
     settings: QuantizeConfig
@@ -59,6 +60,7 @@ class Request:
     run_dir: Path | None = None
     threads: int = 1
     debug: bool = False
+    accuracy_hint: str = ""
 
 
 def quantize(source: ModelSource, folder: Path, request: Request, output: Output) -> Quantized:
@@ -158,6 +160,7 @@ def _quantization(request: Request) -> Settings:
         rounds=settings.latency_rounds,
         repeats=settings.latency_repeats,
         validated=request.validated,
+        accuracy_hint=request.accuracy_hint,
     )
 
 

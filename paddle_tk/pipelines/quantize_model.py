@@ -57,6 +57,7 @@ class Settings:
         rounds: Interleaved fresh sessions of the latency measurement; 0: not measured.
         repeats: Timed runs in each of them.
         validated: False: the file is for latency only, and says so.
+        accuracy_hint: A known reason for lost accuracy and what helps; told where the gate refuses for accuracy.
     """
 
     target: Target
@@ -69,6 +70,7 @@ class Settings:
     rounds: int = 7
     repeats: int = 20
     validated: bool = True
+    accuracy_hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,9 @@ def _judge(
         size_ratio=written.file.stat().st_size / parent.exported.file.stat().st_size,
         latency_ratio=latency["int8"].ratio(latency["fp32"]) if latency else None,
     )
-    return Quantized(written, told, pair, judge(figures, settings.limits), figures, latency, chosen)
+    return Quantized(
+        written, told, pair, judge(figures, settings.limits, settings.accuracy_hint), figures, latency, chosen
+    )
 
 
 def _latency(parent: FloatGraph, written: OnnxModel, settings: Settings) -> Mapping[str, Latency]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from paddle_tk.data.home import home_folder
-from paddle_tk.environment.devices import cpu_model
+from paddle_tk.environment.processor import cpu_model
 from paddle_tk.errors import BadInput, PaddleTkError
 from paddle_tk.files import canonical_json, sha256_bytes, write_json
 from paddle_tk.runtime.base import Array, Predictor, noise_batch

@@ -117,24 +117,23 @@ def test_nothing_is_written_when_the_gate_refuses(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_refusal_says_where_weights_of_8_bits_may_overflow(
+def test_only_lost_accuracy_is_explained_by_weights_of_8_bits_that_overflow(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paddle_tk.environment.devices.has_vnni", lambda: False)
-    given = [
-        *QUICK[:-1],
-        "--model",
-        str(models / "run"),
-        "--output",
-        str(tmp_path / "out"),
-        "quantize.max_size_ratio=0.1",
-    ]
-    assert main([*given, "quantize.weight_bits=8"]) == 1
-    assert "no VNNI" in _one_error(capsys)
-    assert main([*given, "quantize.weight_bits=7"]) == 1
-    assert "no VNNI" not in _one_error(capsys)
-    assert main([*given, "quantize.weight_bits=8", "--keep-float", "nobody"]) == 2
-    assert "no VNNI" not in _one_error(capsys)
+    monkeypatch.setattr("paddle_tk.environment.processor.has_vnni", lambda: False)
+    given = [*QUICK[:-1], "--model", str(models / "run"), "--output", str(tmp_path / "out")]
+    dark = tmp_path / "dark"
+    dark.mkdir()
+    cv2.imwrite(str(dark / "a.png"), np.ones((28, 28, 3), np.uint8))
+    lost = ["--calibration", str(dark), "quantize.min_agreement=1"]
+    for arguments, code, hinted in (
+        ([*lost, "quantize.weight_bits=8"], 1, True),
+        ([*lost, "quantize.weight_bits=7"], 1, False),
+        (["quantize.max_size_ratio=0.1", "quantize.weight_bits=8"], 1, False),
+        (["quantize.weight_bits=8", "--keep-float", "nobody"], 2, False),
+    ):
+        assert main([*given, "quantize.max_size_ratio=1", *arguments]) == code
+        assert ("no VNNI" in _one_error(capsys)) is hinted, arguments
 
 
 def test_named_node_stays_in_float(models: Path, int8: Path, tmp_path: Path) -> None:

@@ -37,6 +37,20 @@ def test_shard_split_holds_no_more_groups_than_it_has_room_for(tmp_path: Path) -
     assert split.rows.groups_read == 4
 
 
+def test_shard_split_keeps_no_group_whose_images_have_all_been_taken(tmp_path: Path) -> None:
+    index = sharded(tmp_path / "s")
+    split = train(tmp_path / "s").holding(100)
+    groups = sum(len(shard.groups) for shard in index.splits["train"])
+    for row in range(len(split)):
+        split.labelled(row)
+        assert len(split.rows._groups) == 1, "the one that is being read"
+    assert split.rows.groups_read == groups
+    for row in (0, len(split) - 1, 0):
+        split.image(row)  # looking does not take
+    assert split.rows.groups_read == groups + 2
+    assert len(split.rows._groups) == 2
+
+
 def test_shard_split_subset_has_the_rows_in_the_order_asked_for(tmp_path: Path) -> None:
     sharded(tmp_path / "s")
     split = train(tmp_path / "s")

@@ -8,9 +8,7 @@ import pytest
 from paddle_tk.environment import devices as module
 from paddle_tk.environment.devices import (
     choose_device,
-    cpu_model,
     hardware,
-    has_vnni,
     memory_bytes,
     process_count,
     require_room,
@@ -81,34 +79,6 @@ def test_memory_is_the_containers_limit_when_that_is_lower(tmp_path: Path) -> No
     for text, expected in (("1048576", 1048576), ("max", total), (str(2**62), total)):
         limit.write_text(text + "\n")
         assert memory_bytes((limit, tmp_path / "absent")) == expected
-
-
-def test_cpu_model_is_found_when_the_kernel_names_it(tmp_path: Path) -> None:
-    file = tmp_path / "cpuinfo"
-    file.write_text("processor\t: 0\nmodel\t\t: 143\nmodel name\t: Some CPU @ 2 GHz\n")
-    assert cpu_model(file) == "Some CPU @ 2 GHz"
-    assert cpu_model(tmp_path / "absent")
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ("flags\t\t: sse avx512_vnni avx2", True),
-        ("flags\t\t: sse avx_vnni", True),
-        ("flags\t\t: sse avx2", False),
-        ("", None),
-    ],
-)
-def test_vnni_is_read_from_the_processors_flags(
-    flags: str, expected: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\n")
-
-    assert has_vnni(tmp_path / "cpuinfo") is expected
-    assert has_vnni(tmp_path / "missing") is None
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    assert has_vnni(tmp_path / "cpuinfo") is None
 
 
 @pytest.mark.parametrize(("devices", "count"), [("auto", 1), ("cpu", 1), ("gpu:3", 1), (1, 1), (4, 4), ("4", 4)])

@@ -38,6 +38,19 @@ def test_gate_refuses_with_the_figures_and_what_to_try(change: dict[str, float],
     assert caught.value.exit_code == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"accuracy_int8": 0.88}, True), ({"agreement": 0.9}, True), ({"size_ratio": 0.5}, False)],
+)
+def test_gate_tells_a_known_reason_for_lost_accuracy_only_where_accuracy_was_lost(
+    change: dict[str, float], told: bool
+) -> None:
+    with pytest.raises(CheckFailed) as caught:
+        judge(replace(_GOOD, **change), _LIMITS, "these weights overflow here").require()
+
+    assert caught.value.fix.count("these weights overflow here") == told
+
+
 def test_slow_model_passes_when_that_is_allowed_and_is_still_told() -> None:
     report = judge(replace(_GOOD, latency_ratio=1.2), replace(_LIMITS, allow_slow=True))
 

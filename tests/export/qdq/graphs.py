@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from paddle_tk.environment.devices import has_vnni
+from paddle_tk.environment.processor import has_vnni
 from paddle_tk.types import TensorRange
 
 # What this processor computes without overflow in ONNX Runtime's integer kernels.
