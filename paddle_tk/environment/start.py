@@ -15,7 +15,7 @@ from paddle_tk.environment.memory_limits import require_room_for_paddle
 from paddle_tk.environment.threads import configure_threads
 
 # Arrow's allocator gives memory back to the system 10 ms after it was freed, and the next row group of a stream has to
-# fault it in again, a third of what reading from shards costs (docs/streaming.md). Later versions of it wait for 1 s
+# fault it in again, a third of what reading from shards costs (DECISIONS.md, 90). Later versions of it wait for 1 s
 # by themselves. Source: https://microsoft.github.io/mimalloc/environment.html
 _ARROW_KEEPS, _KEPT_MS = "MIMALLOC_PURGE_DELAY", "10000"
 
